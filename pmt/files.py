@@ -1,0 +1,237 @@
+"""Writing results so that a reader finds all of a file or none of it.
+
+Standard library only, and nothing here knows what a result means. A file is written beside its
+target under a temporary name, forced to disk, and renamed over the target: a full disk, a signal
+or a killed process leaves the old file, or no file, but never half of one.
+"""
+
+import json
+import math
+import os
+import secrets
+import stat
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from pmt.errors import RequestError
+
+Content = bytes | str | Callable[[BinaryIO], object]
+
+_MARKER = ".pmt-output.json"
+_TEMPORARY_START = ".pmt-tmp-"
+
+
+def write_atomically(path: str | os.PathLike[str], content: Content) -> Path:
+    """Write `content` to `path`, wholly or not at all, and return the path.
+
+    Parameters
+    ----------
+    path
+        The target, in an existing folder. A symbolic link is followed. A pipe or device
+        (`/dev/stdout`) is written to directly, since there is nothing to replace.
+    content
+        Bytes, text (written as UTF-8, newlines as they are), or a function that is handed the open
+        binary file.
+
+    Raises
+    ------
+    RequestError
+        Where the path is a folder.
+    OSError
+        As the system reports it (disk full, no permission), naming the target.
+    """
+    target = Path(path)
+    try:
+        if _is_stream(target):
+            # To append, so that what a redirected screen holds already stays.
+            with open(target, "ab") as stream:
+                _fill(stream, content)
+        else:
+            _replace(Path(os.path.realpath(target)), content)
+    except OSError as error:
+        # An error about another file is the content's own.
+        about_another = error.filename is not None and _TEMPORARY_START not in str(error.filename)
+        if error.errno is None or about_another or isinstance(error, BrokenPipeError):
+            raise
+        raise OSError(error.errno, error.strerror, str(target)) from error
+    return target
+
+
+def write_json(path: str | os.PathLike[str], value: Any) -> Path:
+    """Write `value` as JSON, atomically, such that every number reads back as it was.
+
+    Dataclasses become objects, arrays and NumPy scalars lists and numbers, complex numbers
+    `[re, im]` pairs, enumerations their values and paths text. A number that is not finite has no
+    form in JSON and is refused with the place where it stands, as is anything else that JSON
+    cannot hold.
+    """
+    plain = as_json(value)
+    text = json.dumps(plain, allow_nan=False, ensure_ascii=False, indent=1)
+    try:
+        data = text.encode("utf-8")
+    except UnicodeEncodeError:
+        # A path that is no valid UTF-8 has a form in JSON all the same, as escapes.
+        data = json.dumps(plain, allow_nan=False, indent=1).encode("ascii")
+    return write_atomically(path, data + b"\n")
+
+
+def as_json(value: Any, where: str = "$") -> Any:
+    """`value` in the types that JSON has; `where` is its place, for the message of a refusal."""
+    # First, since it also catches enumerations that are strings or numbers at the same time.
+    if isinstance(value, Enum):
+        return as_json(value.value, where)
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            message = f"the number at {where} is {value}, which JSON cannot hold"
+            raise ValueError(message)
+        return float(value)
+    if isinstance(value, complex):
+        return as_json([value.real, value.imag], where)
+    if isinstance(value, Mapping):
+        return {_key(key, where): as_json(item, f"{where}.{key}") for key, item in value.items()}
+    if is_dataclass(value) and not isinstance(value, type):
+        return {
+            field.name: as_json(getattr(value, field.name), f"{where}.{field.name}")
+            for field in fields(value)
+        }
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if hasattr(value, "tolist"):
+        return as_json(value.tolist(), where)
+    if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray | memoryview):
+        return [as_json(item, f"{where}[{index}]") for index, item in enumerate(value)]
+    message = f"the value at {where} is a {type(value).__name__}, which JSON cannot hold"
+    raise TypeError(message)
+
+
+def prepare_output_directory(
+    path: str | os.PathLike[str], *, writer: str, overwrite: bool = False
+) -> Path:
+    """Make `path` a folder that `writer` may fill, and return it.
+
+    A folder that is new or empty is taken and marked as the writer's. One that the same writer
+    marked before is taken again, so that a command can be repeated. Any other folder with
+    something in it is refused unless `overwrite` is given; even then nothing is deleted, only
+    files of the same names are replaced.
+
+    Raises
+    ------
+    RequestError
+        Where the folder holds something else, the path is a file, or it cannot be written to.
+    """
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not overwrite and any(folder.iterdir()) and _marked_by(folder) != writer:
+            message = (
+                f"the folder {folder} holds files that '{writer}' did not write; "
+                "choose another folder, or give --overwrite"
+            )
+            raise RequestError(message)
+        write_json(folder / _MARKER, {"schema": "pmt.output/1", "writer": writer})
+    except (FileExistsError, NotADirectoryError) as error:
+        message = f"cannot make the folder {folder}: there is a file in its way"
+        raise RequestError(message) from error
+    except OSError as error:
+        message = f"cannot write to the folder {folder}: {error.strerror}"
+        raise RequestError(message) from error
+    return folder
+
+
+def require_writable_file(path: str | os.PathLike[str]) -> Path:
+    """Refuse, before any work is done, a path that could not be written to at the end of it."""
+    target = Path(path)
+    if target.is_dir():
+        message = f"cannot write {target}: it is a folder"
+        raise RequestError(message)
+    if _is_stream(target):
+        return target
+    folder = Path(os.path.realpath(target)).parent
+    if not folder.is_dir():
+        message = f"cannot write {target}: there is no folder {folder}"
+        raise RequestError(message)
+    probe = folder / _temporary_name()
+    try:
+        # Asking for permission and having it differ (a superuser, a read-only disk), so try.
+        os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+        probe.unlink()
+    except OSError as error:
+        message = f"cannot write {target}: {error.strerror}"
+        raise RequestError(message) from error
+    return target
+
+
+def _key(key: Any, where: str) -> str:
+    if isinstance(key, str):
+        return key
+    message = f"a key at {where} is a {type(key).__name__}; JSON has only text for keys"
+    raise TypeError(message)
+
+
+def _marked_by(folder: Path) -> str | None:
+    try:
+        marker = json.loads((folder / _MARKER).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    return marker.get("writer") if isinstance(marker, dict) else None
+
+
+def _is_stream(path: Path) -> bool:
+    """Whether there is something at `path` that takes bytes but cannot be replaced by a rename."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    # A shell's redirection makes /dev/stdout a regular file, which is not ours to replace.
+    held_by_process = os.path.abspath(path).startswith(("/dev/std", "/dev/fd/", "/proc/"))
+    return not stat.S_ISDIR(mode) and (held_by_process or not stat.S_ISREG(mode))
+
+
+def _replace(target: Path, content: Content) -> None:
+    if target.is_dir():
+        message = f"cannot write {target}: it is a folder"
+        raise RequestError(message)
+    temporary = target.parent / _temporary_name()
+    try:
+        # As `open` would make the file, so that the umask decides about its mode.
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        with open(descriptor, "wb") as file:
+            _fill(file, content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _force_to_disk(target.parent)
+
+
+def _temporary_name() -> str:
+    return _TEMPORARY_START + secrets.token_hex(8)
+
+
+def _fill(file: BinaryIO, content: Content) -> None:
+    if callable(content):
+        content(file)
+    else:
+        file.write(content.encode("utf-8") if isinstance(content, str) else content)
+
+
+def _force_to_disk(folder: Path) -> None:
+    """Make the renaming itself survive a power cut, where the system lets folders be opened."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        # Some network file systems cannot; the file itself is safe.
+        pass
+    finally:
+        os.close(descriptor)
