@@ -1,0 +1,75 @@
+"""Precision and validation that every room shares: exact-as-possible contractions, input checks.
+
+Nothing here touches JAX's configuration. Matrix products are pinned to the highest precision,
+because accelerators otherwise round float32 operands to bfloat16 or TF32.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from pmt.errors import RequestError
+
+
+AnyArray = jax.Array | np.ndarray
+
+
+def einsum(subscripts: str, *operands: Any) -> jax.Array:
+    """``jnp.einsum`` at the highest matmul precision of the device."""
+    return jnp.einsum(subscripts, *operands, precision=lax.Precision.HIGHEST)
+
+
+def is_concrete(value: Any) -> bool:
+    """Whether ``value`` holds numbers now, and not a tracer inside ``jit``, ``vmap`` or ``grad``."""
+    return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value))
+
+
+def is_array(value: Any) -> bool:
+    """Whether ``value`` has a shape: a NumPy or JAX array or a tracer, not a placeholder."""
+    return hasattr(value, "shape") and hasattr(value, "dtype")
+
+
+def epsilon(dtype: Any) -> float:
+    """Unit roundoff spacing of a real or complex floating ``dtype``, as a Python float."""
+    return float(np.finfo(np.dtype(dtype)).eps)
+
+
+def require_finite(name: str, value: Any) -> None:
+    """Refuse NaN and infinity in a concrete array; tracers pass.
+
+    Raises:
+      RequestError: naming the first offending entry.
+    """
+    if value is None or not is_concrete(value):
+        return
+    array = np.asarray(value)
+    if array.dtype.kind not in "fc" and str(array.dtype) != "bfloat16":
+        return
+    bad = np.argwhere(
+        ~np.isfinite(array.astype(np.complex128 if array.dtype.kind == "c" else float))
+    )
+    if len(bad):
+        where = tuple(int(i) for i in bad[0])
+        at = f" at index {where}" if where else ""
+        raise RequestError(
+            f"{name} holds {array[where]}{at} ({len(bad)} non-finite in all); "
+            "every entry must be a finite number"
+        )
+
+
+def require_same_dtype(**arrays: Any) -> None:
+    """Refuse arrays of different floating dtypes: nothing is promoted silently.
+
+    Raises:
+      RequestError: naming the two arguments and their dtypes.
+    """
+    given = [(n, a.dtype) for n, a in arrays.items() if a is not None and is_array(a) and a.ndim]
+    for name, dtype in given[1:]:
+        if dtype != given[0][1]:
+            raise RequestError(
+                f"{given[0][0]} is {given[0][1]} but {name} is {dtype}; "
+                "convert one of them, for instance with .astype(...), so that both agree"
+            )
