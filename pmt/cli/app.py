@@ -1,0 +1,115 @@
+"""The table of subcommands, and the options that stand before them."""
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Annotated, Any, NamedTuple
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command
+
+from pmt import __version__
+from pmt.cli.exits import Call, Status
+
+
+class Entry(NamedTuple):
+    """A subcommand: `module` holds a function (or a `typer.Typer`) called `name`."""
+
+    name: str
+    module: str
+    help: str
+
+
+COMMANDS = (
+    Entry("verify", "pmt.cli.verify", "Check the papers' statements on random instances."),
+    Entry("stability", "pmt.cli.stability", "Spectrum and verdict of one system at one point."),
+    Entry("simulate", "pmt.cli.simulate", "Run a system and draw its tokens and alignment."),
+    Entry("analyze", "pmt.cli.analyze", "Spectra and alignment of a checkpoint's layers."),
+    Entry("report", "pmt.cli.report", "Everything above, small, as one page."),
+)
+
+
+# Typer keeps the line breaks of a paragraph that starts with a backspace.
+_HELP = """
+Transformer layers as power methods: dynamics, stability, real checkpoints.
+
+\b
+Exit status:
+   0  done
+   1  done, and the answer is no
+   2  the request was wrong
+   3  interrupted or incomplete, and resumable
+  70  a fault in pmt itself
+"""
+
+
+class LazyGroup(TyperGroup):
+    """Lists every subcommand from the table, and imports the one that was named."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        # These stand for the commands in the list and in suggestions; none of them is ever run.
+        self.commands = {
+            entry.name: TyperCommand(name=entry.name, help=entry.help) for entry in COMMANDS
+        }
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[Any, Any, list[str]]:
+        """Replace the stand-in for the named command by the command itself."""
+        name, stand_in, rest = super().resolve_command(ctx, args)
+        entry = next((entry for entry in COMMANDS if entry.name == name), None)
+        return (name, stand_in if entry is None else _load(entry), rest)
+
+
+def run(arguments: Sequence[str] | None, call: Call) -> int:
+    """Parse `arguments`, run what they name, and return its exit status."""
+    group = get_command(_frame())
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    with group.make_context("pmt", given) as context:
+        call.debug = context.params["debug"]
+        result = group.invoke(context)
+    return Status.DONE if result is None else int(result)
+
+
+def _load(entry: Entry) -> Any:
+    command = getattr(import_module(entry.module), entry.name)
+    if isinstance(command, typer.Typer):
+        return get_command(command)
+    single = typer.Typer(add_completion=False, rich_markup_mode=None)
+    single.command(entry.name)(command)
+    return get_command(single)
+
+
+def _frame() -> typer.Typer:
+    frame = typer.Typer(
+        cls=LazyGroup,
+        add_completion=False,
+        invoke_without_command=True,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    frame.callback(help=_HELP)(_options)
+    return frame
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"pmt {__version__}")
+        raise typer.Exit
+
+
+def _options(
+    context: typer.Context,
+    version: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version."),
+    ] = False,
+    debug: Annotated[
+        bool,
+        typer.Option("--debug", envvar="PMT_DEBUG", help="Show the traceback of a failure."),
+    ] = False,
+) -> None:
+    del version, debug
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit(Status.WRONG_REQUEST)
