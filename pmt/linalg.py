@@ -1,0 +1,246 @@
+"""Eigenpairs of a real matrix on the host: LAPACK in float64, with the error of every pair.
+
+NumPy and SciPy only. Accelerators have no solver for non-symmetric matrices, and float32 is too
+coarse for the non-normal matrices of trained layers; so eigenproblems are solved here whatever
+the precision of the run that they belong to.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+import scipy.linalg
+
+from pmt.errors import RequestError
+
+Order = Literal["real", "skip", "modulus"]
+
+# Keys closer than this many roundings of |F| are a tie: which of them a solver makes larger is
+# chance.
+_TIE = 64
+# Above this condition number the inverse of the eigenvector matrix has lost half of its digits,
+# and left eigenvectors are computed instead.
+_ILL_CONDITIONED = 1e8
+# Entries within this factor of the largest count as largest when a phase is fixed.
+_LARGEST = 1.0 - 1e-6
+
+
+@dataclass(frozen=True)
+class Eigenpairs:
+    """Eigenvalues and right eigenvectors of a real matrix F, sorted.
+
+    Attributes
+    ----------
+    values : complex128, (d,)
+        Imaginary part exactly zero where the eigenvalue is real. Within a conjugate pair the
+        positive imaginary part comes first, and the two stand next to each other.
+    vectors : complex128, (d, d)
+        Unit right eigenvectors v in the columns: real for real eigenvalues, conjugate for
+        conjugate ones. Of the entries of largest modulus the first is real and positive.
+    residuals : float64, (d,)
+        |F v - lam v| / |F| with the Frobenius norm: the size, relative to F, of the smallest
+        change of F that makes the pair exact. 0 for F = 0.
+    conditions : float64, (d,)
+        1 / |yᵀ v| with the unit left eigenvector y: how many times larger than the change of F
+        the change of a simple eigenvalue can be. 1 for a symmetric F, at least 1 otherwise;
+        large, up to infinity, where F is nearly or exactly defective. Meaningless within a
+        repeated eigenvalue that is not defective, where y and v are not unique.
+    """
+
+    values: np.ndarray
+    vectors: np.ndarray
+    residuals: np.ndarray
+    conditions: np.ndarray
+
+    @property
+    def is_real(self) -> np.ndarray:
+        """Which eigenvalues are real: imaginary part exactly zero, as LAPACK returns it."""
+        return self.values.imag == 0.0
+
+    @property
+    def partners(self) -> np.ndarray:
+        """For every eigenvalue the index of its conjugate; its own index where it is real."""
+        return np.arange(len(self.values)) + np.sign(self.values.imag).astype(int)
+
+
+def eigenpairs(matrix: Any, order: Order = "real", alpha: float = 1.0) -> Eigenpairs:
+    """All eigenpairs F v = lam v, sorted.
+
+    Parameters
+    ----------
+    matrix : array_like, (d, d)
+        Real, of any dtype; converted to float64. An exactly symmetric one goes to the symmetric
+        solver.
+    order
+        ``"real"``: decreasing real part (the paper). ``"skip"``: decreasing |1 + alpha lam|,
+        what the map with the skip connection selects. ``"modulus"``: decreasing |lam|. Ties, up
+        to a few roundings of |F|, go to the larger real part, then to the smaller imaginary one
+        in modulus, so that the order does not depend on the solver.
+    alpha
+        The step size in the order ``"skip"``; not used otherwise.
+
+    Raises
+    ------
+    RequestError
+        A matrix that is not real, square and finite, an unknown order, a non-finite alpha.
+
+    Notes
+    -----
+    A defective matrix has fewer eigenvectors than eigenvalues: LAPACK then returns several equal
+    (or nearly equal) columns with tiny residuals and huge conditions. Definitions: theory.md,
+    Part III, "Order" and "Principal direction".
+    """
+    check_order(order, alpha)
+    f = _as_real_square(matrix)
+    # A power of two keeps every digit, and the squares in the norms from overflow and underflow.
+    exponent = int(np.frexp(np.max(np.abs(f)))[1])
+    f = np.ldexp(f, -exponent)
+    if np.array_equal(f, f.T):
+        real_values, real_vectors = np.linalg.eigh(f)
+        values, vectors = real_values.astype(complex), real_vectors.astype(complex)
+        conditions = np.ones(len(values))
+    else:
+        values, vectors, conditions = _general(f)
+    size = np.linalg.norm(f)
+    # |1 + alpha lam| divided by the larger of 1 and the scale of F, so that neither overflows.
+    one, step = np.ldexp(1.0, -max(exponent, 0)), np.ldexp(alpha, min(exponent, 0))
+    chosen = _sorted_indices(values, order, float(one), float(step), float(size))
+    values, vectors, conditions = values[chosen], vectors[:, chosen], conditions[chosen]
+    vectors = _with_fixed_phase(vectors, values)
+    residuals = np.linalg.norm(f @ vectors - vectors * values, axis=0)
+    with np.errstate(over="ignore", under="ignore"):
+        values = np.ldexp(values.real, exponent) + 1j * np.ldexp(values.imag, exponent)
+    if not np.all(np.isfinite(values)):
+        message = "an eigenvalue of the matrix overflows float64; divide the matrix by a constant"
+        raise RequestError(message)
+    return Eigenpairs(
+        values=values,
+        vectors=vectors,
+        residuals=residuals / size if size else residuals,
+        conditions=conditions,
+    )
+
+
+def check_order(order: str, alpha: float) -> None:
+    """Refuse an order that does not exist and a step size that is no finite number.
+
+    Raises
+    ------
+    RequestError
+        Naming what was given and what is possible.
+    """
+    if order not in get_args(Order):
+        message = f"the order is {order!r}; it must be 'real', 'skip' or 'modulus'"
+        raise RequestError(message)
+    if not np.isfinite(alpha):
+        message = f"alpha is {alpha}; it must be a finite number"
+        raise RequestError(message)
+
+
+def _as_real_square(matrix: Any) -> np.ndarray:
+    given = np.asarray(matrix)
+    if given.ndim != 2 or given.shape[0] != given.shape[1] or given.size == 0:
+        message = f"the matrix has shape {given.shape}; it must be square, (d, d) with d at least 1"
+        raise RequestError(message)
+    if np.iscomplexobj(given):
+        message = f"the matrix is {given.dtype}; layer matrices are real"
+        raise RequestError(message)
+    f = given.astype(np.float64)
+    bad = np.argwhere(~np.isfinite(f))
+    if len(bad):
+        i, j = (int(index) for index in bad[0])
+        message = (
+            f"the matrix holds {f[i, j]} at ({i}, {j}), {len(bad)} non-finite entries in all; "
+            "every entry must be a finite number"
+        )
+        raise RequestError(message)
+    return f
+
+
+def _general(f: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Values, unit right vectors and conditions of a non-symmetric matrix, unsorted.
+
+    NumPy's solver lets other threads run meanwhile, SciPy's does not; but only SciPy's returns
+    left eigenvectors, which are needed where the right ones are nearly dependent.
+    """
+    values, vectors = np.linalg.eig(f)
+    values, vectors = values.astype(complex), vectors.astype(complex)
+    conditions = _conditions_by_inverse(values, vectors)
+    if np.max(conditions) < _ILL_CONDITIONED:
+        return values, vectors, conditions
+    values, left, vectors = scipy.linalg.eig(f, left=True, right=True, check_finite=False)
+    overlap = np.abs(np.sum(left.conj() * vectors, axis=0))
+    with np.errstate(divide="ignore"):
+        return values, vectors, np.maximum(1.0 / overlap, 1.0)
+
+
+def _conditions_by_inverse(values: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+    """|row i of V⁻¹|, since the rows of V⁻¹ are left eigenvectors with y_iᵀ v_i = 1.
+
+    A conjugate pair is kept as the two real columns Re v, Im v, so that the inverse is real.
+    """
+    first = np.flatnonzero(values.imag > 0)
+    packed = vectors.real.copy()
+    packed[:, first + 1] = vectors.imag[:, first]
+    try:
+        with np.errstate(all="ignore"):
+            rows = np.linalg.norm(np.linalg.inv(packed), axis=1)
+    except np.linalg.LinAlgError:
+        return np.full(len(values), np.inf)
+    rows[first] = rows[first + 1] = np.hypot(rows[first], rows[first + 1]) / 2
+    return np.where(np.isnan(rows), np.inf, np.maximum(rows, 1.0))
+
+
+def _sorted_indices(
+    values: np.ndarray, order: Order, one: float, step: float, size: float
+) -> np.ndarray:
+    """The permutation that sorts; LAPACK leaves a conjugate pair together, positive part first."""
+    leaders = np.flatnonzero(values.imag >= 0)
+    leading = values[leaders]
+    rounding = _TIE * np.finfo(float).eps
+    tie = rounding * size
+    if order == "real":
+        key = leading.real
+    elif order == "modulus":
+        key = np.abs(leading)
+    else:
+        key, tie = np.abs(one + step * leading), rounding * (one + abs(step) * size)
+    keys = [
+        (key, tie),
+        (leading.real, rounding * size),
+        (-np.abs(leading.imag), rounding * size),
+    ]
+    ranks = [_ranks(column, tolerance) for column, tolerance in keys]
+    # The original position comes last and only decides between equal eigenvalues.
+    by_rank = np.lexsort((leaders, *reversed(ranks)))
+    chosen = [
+        index
+        for leader in leaders[by_rank]
+        for index in ((leader,) if values[leader].imag == 0 else (leader, leader + 1))
+    ]
+    return np.array(chosen)
+
+
+def _ranks(key: np.ndarray, tie: float) -> np.ndarray:
+    """0 for the largest key; a key within ``tie`` of its larger neighbour has the same rank."""
+    down = np.argsort(-key, kind="stable")
+    steps = np.concatenate([[False], -np.diff(key[down]) > tie])
+    ranks = np.empty(len(key), int)
+    ranks[down] = np.cumsum(steps)
+    return ranks
+
+
+def _with_fixed_phase(vectors: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Unit columns whose first entry of largest modulus is real and positive."""
+    sizes = np.abs(vectors)
+    first = np.argmax(sizes >= _LARGEST * np.max(sizes, axis=0), axis=0)
+    columns = np.arange(len(values))
+    pivots = vectors[first, columns]
+    turned = vectors * (np.conj(pivots) / np.abs(pivots))
+    turned[first, columns] = np.abs(pivots)
+    turned = turned / np.linalg.norm(turned, axis=0)
+    turned[:, values.imag == 0] = turned[:, values.imag == 0].real
+    # Bit for bit the conjugate, which rounding alone would not give.
+    second = np.flatnonzero(values.imag < 0)
+    turned[:, second] = np.conj(turned[:, second - 1])
+    return turned
