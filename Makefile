@@ -55,7 +55,8 @@ $(INSTALLED): requirements.lock requirements-model.lock pyproject.toml | $(BIN)/
 $(BIN)/python:
 	@for python in python3.11 python3; do \
 	  if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
-	    exec $$python -m venv $(VENV); \
+	    $$python -m venv $(VENV) && exit 0; \
+	    rm -rf $(VENV); exit 1; \
 	  fi; \
 	done; \
 	echo "pmt needs Python 3.11 or newer, and neither python3.11 nor python3 is one." >&2; exit 1
