@@ -27,21 +27,15 @@ _TEMPORARY_START = ".pmt-tmp-"
 def write_atomically(path: str | os.PathLike[str], content: Content) -> Path:
     """Write `content` to `path`, wholly or not at all, and return the path.
 
-    Parameters
-    ----------
-    path
-        The target, in an existing folder. A symbolic link is followed. A pipe or device
+    Args:
+      path: the target, in an existing folder. A symbolic link is followed. A pipe or device
         (`/dev/stdout`) is written to directly, since there is nothing to replace.
-    content
-        Bytes, text (written as UTF-8, newlines as they are), or a function that is handed the open
-        binary file.
+      content: bytes, text (written as UTF-8, newlines as they are), or a function that is handed
+        the open binary file.
 
-    Raises
-    ------
-    RequestError
-        Where the path is a folder.
-    OSError
-        As the system reports it (disk full, no permission), naming the target.
+    Raises:
+      RequestError: where the path is a folder.
+      OSError: as the system reports it (disk full, no permission), naming the target.
     """
     target = Path(path)
     try:
@@ -119,10 +113,9 @@ def prepare_output_directory(
     something in it is refused unless `overwrite` is given; even then nothing is deleted, only
     files of the same names are replaced.
 
-    Raises
-    ------
-    RequestError
-        Where the folder holds something else, the path is a file, or it cannot be written to.
+    Raises:
+      RequestError: where the folder holds something else, the path is a file, or it cannot be
+        written to.
     """
     folder = Path(path)
     try:

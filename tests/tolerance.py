@@ -45,20 +45,16 @@ def assert_close(
 ) -> None:
     """Fail unless `actual` equals `expected` up to `tolerance`.
 
-    Parameters
-    ----------
-    actual, expected
-        Arrays of the same shape (or numbers); all finite.
-    size, conditioning
-        See `tolerance`. `size` defaults to the length of the last axis.
-    scale
-        What the error is relative to. By default the largest modulus in `expected`, so that an
-        entry which cancels is not asked for more digits than the others have; where everything
+    Args:
+      actual: array or number, finite.
+      expected: what it should be; of the same shape.
+      size: see `tolerance`; by default the length of the last axis.
+      conditioning: see `tolerance`.
+      scale: what the error is relative to. By default the largest modulus in `expected`, so that
+        an entry which cancels is not asked for more digits than the others have; where everything
         cancels, give the scale of what went in.
-    entrywise
-        Measure every entry's error against that entry instead.
-    dtype
-        The precision of the computation; by default the lower one of the two arrays.
+      entrywise: measure every entry's error against that entry instead.
+      dtype: the precision of the computation; by default the lower one of the two arrays.
     """
     __tracebackhide__ = True
     got, want = np.asarray(actual), np.asarray(expected)

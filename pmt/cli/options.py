@@ -98,10 +98,8 @@ def start_backend(device: DeviceName | None, dtype: DtypeName) -> str:
 
     Only a subcommand calls this, and first: the library itself never changes JAX's configuration.
 
-    Raises
-    ------
-    RequestError
-        Where the device is not there.
+    Raises:
+      RequestError: where the device is not there.
     """
     import jax
 
