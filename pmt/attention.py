@@ -5,6 +5,7 @@ A mask is a small pytree with a method ``allowed(n)`` that gives the boolean mat
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -14,7 +15,7 @@ from jax.tree_util import register_dataclass
 from jaxtyping import Array, Bool, Float, Int
 
 from pmt.errors import RequestError
-from pmt.numerics import is_array, is_concrete
+from pmt.numerics import AnyArray, is_array, is_concrete
 
 
 @register_dataclass
@@ -37,23 +38,23 @@ class Causal:
         return jnp.tril(jnp.ones((n, n), bool))
 
 
-@register_dataclass
+@partial(register_dataclass, data_fields=["size"], meta_fields=["causal"])
 @dataclass(frozen=True)
 class LocalWindow:
-    """Token i attends to the ``size`` nearest tokens j ≤ i (causal, as in GPT-Neo): i − j < size.
+    """Token i attends to the ``size`` nearest tokens j ≤ i (as in GPT-Neo): 0 ≤ i − j < size.
 
-    With ``causal = 0`` it looks both ways: |i − j| < size. Both fields are array leaves, so layers
+    With ``causal=False`` it looks both ways: |i − j| < size. The size is an array leaf, so layers
     with different windows can be stacked; a size of at least n is no window at all.
     """
 
-    size: Int[Array, "*layers"] | int
-    causal: Bool[Array, "*layers"] | bool = True
+    size: Int[AnyArray, "*layers"] | int
+    causal: bool = True
 
     def allowed(self, n: int) -> Bool[Array, "n n"]:
         """The band of width ``size`` below (and, if not causal, above) the diagonal."""
         gap = jnp.arange(n)[:, None] - jnp.arange(n)[None, :]
-        ahead = jnp.where(jnp.asarray(self.causal), gap >= 0, True)
-        return (jnp.abs(gap) < self.size) & ahead
+        near = jnp.abs(gap) < self.size
+        return near & (gap >= 0) if self.causal else near
 
 
 @register_dataclass
@@ -61,7 +62,7 @@ class LocalWindow:
 class Boolean:
     """An arbitrary mask: ``matrix[i, j]`` says whether i attends to j; ``(h, n, n)`` is per head."""
 
-    matrix: Bool[Array, "*h n n"]
+    matrix: Bool[AnyArray, "*h n n"]
 
     def allowed(self, n: int) -> Bool[Array, "*h n n"]:
         """The matrix itself.

@@ -4,7 +4,7 @@ Nothing here touches JAX's configuration. Matrix products are pinned to the high
 because accelerators otherwise round float32 operands to bfloat16 or TF32.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +13,11 @@ from jax import lax
 
 from pmt.errors import RequestError
 
-
-AnyArray = jax.Array | np.ndarray
+# What a caller may hand over; everything inside works on jax.Array.
+if TYPE_CHECKING:
+    AnyArray = jax.Array
+else:
+    AnyArray = jax.Array | np.ndarray
 
 
 def einsum(subscripts: str, *operands: Any) -> jax.Array:
@@ -23,7 +26,7 @@ def einsum(subscripts: str, *operands: Any) -> jax.Array:
 
 
 def is_concrete(value: Any) -> bool:
-    """Whether ``value`` holds numbers now, and not a tracer inside ``jit``, ``vmap`` or ``grad``."""
+    """Whether ``value`` holds numbers now, and no tracer of ``jit``, ``vmap`` or ``grad``."""
     return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value))
 
 

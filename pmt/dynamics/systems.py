@@ -29,7 +29,7 @@ from pmt.numerics import AnyArray, einsum, is_array, require_finite, require_sam
 
 def _accept_numpy(system: Any) -> None:
     for name, value in vars(system).items():
-        if isinstance(value, np.floating):
+        if isinstance(value, np.floating | int) and not isinstance(value, bool):
             object.__setattr__(system, name, float(value))
         elif isinstance(value, np.ndarray) and name != "mask":
             object.__setattr__(system, name, jnp.asarray(value))
@@ -72,7 +72,7 @@ class Oja(_Map):
     """
 
     value: Float[AnyArray, "*batch d d"]
-    alpha: Float[AnyArray, "*batch"] | np.floating | float = 1.0
+    alpha: Any = 1.0
     mask: Any = field(default_factory=attention.Full)
 
     def __post_init__(self) -> None:
@@ -113,8 +113,8 @@ class SingleHead(_Map):
 
     value: Float[AnyArray, "*batch d d"]
     query_key: Float[AnyArray, "*batch d d"]
-    alpha: Float[AnyArray, "*batch"] | np.floating | float = 1.0
-    scale: Float[AnyArray, "*batch"] | np.floating | float = 1.0
+    alpha: Any = 1.0
+    scale: Any = 1.0
     mask: Any = field(default_factory=attention.Full)
 
     def __post_init__(self) -> None:
@@ -168,8 +168,8 @@ class MultiHead(_Map):
     key: Float[AnyArray, "*batch h k d"]
     value: Float[AnyArray, "*batch h kv d"]
     output: Float[AnyArray, "*batch h d kv"]
-    alpha: Float[AnyArray, "*batch"] | np.floating | float = 1.0
-    scale: Float[AnyArray, "*batch"] | np.floating | float | None = None
+    alpha: Any = 1.0
+    scale: Any = None
     mask: Any = field(default_factory=attention.Full)
     query_bias: Float[AnyArray, "*batch h k"] | None = None
     key_bias: Float[AnyArray, "*batch h k"] | None = None
@@ -288,7 +288,7 @@ class LayerStack:
         dtype = layers[0].query.dtype
         masks = [layer.mask for layer in layers]
         if len({type(m) for m in masks}) > 1:
-            masks = [_as_window(m) for m in masks]
+            masks = _as_windows(masks)
         plain = [
             replace(
                 layer,
@@ -334,13 +334,21 @@ class LayerStack:
 _NO_WINDOW = 2**30
 
 
-def _as_window(mask: Any) -> attention.LocalWindow:
-    if isinstance(mask, attention.Full | attention.Causal):
-        causal = isinstance(mask, attention.Causal)
-        return attention.LocalWindow(jnp.asarray(_NO_WINDOW), jnp.asarray(causal))
-    if isinstance(mask, attention.LocalWindow):
-        return attention.LocalWindow(jnp.asarray(mask.size), jnp.asarray(mask.causal))
-    raise RequestError("a boolean mask cannot be stacked with masks of another kind")
+def _as_windows(masks: Sequence[Any]) -> list[attention.LocalWindow]:
+    windows = []
+    for mask in masks:
+        if isinstance(mask, attention.LocalWindow):
+            windows.append(replace(mask, size=jnp.asarray(mask.size)))
+        elif isinstance(mask, attention.Full | attention.Causal):
+            causal = isinstance(mask, attention.Causal)
+            windows.append(attention.LocalWindow(jnp.asarray(_NO_WINDOW), causal))
+    if len(windows) < len(masks) or len({w.causal for w in windows}) > 1:
+        kinds = ", ".join(sorted({type(m).__name__ for m in masks}))
+        raise RequestError(
+            f"the layers have masks of kinds that cannot be stacked ({kinds}); causal masks and "
+            "causal windows can be mixed, and so can full masks and two-sided windows"
+        )
+    return windows
 
 
 System = Oja | SingleHead | MultiHead

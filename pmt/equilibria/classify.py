@@ -1,0 +1,126 @@
+"""Which class of Lemma 8 a state belongs to, with margins."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+from scipy.sparse.csgraph import connected_components
+
+from pmt import sphere
+from pmt.dynamics.simulate import check_tokens
+from pmt.equilibria.constructors import attended_means, describe
+from pmt.equilibria.equilibrium import Kind, Status
+from pmt.errors import RequestError
+from pmt.numerics import epsilon
+
+
+@dataclass(frozen=True)
+class Classification:
+    """The class of a state.
+
+    Attributes:
+      kind: the most specific class that fits: consensus, bipartite, polygonal, clustering; None
+        if the state is neither fixed nor a 2-cycle.
+      status: as for ``Equilibrium``, within ``tolerance``.
+      margins: for each test, ``tolerance`` minus the measured defect; positive means it passes.
+        Tests: ``fixed``, ``2-cycle``, ``equal tokens``, ``opposite tokens``, ``eigenvector``,
+        ``attended means``. The classes overlap (a balanced pair at an eigenvector is bipartite
+        and, for ``Oja``, polygonal): read the margins for all that hold.
+      tolerance: the chord below which two tokens count as equal, and the bound on all defects.
+      clusters: for each token the number of its cluster, counted from 0 by first appearance.
+      cluster_count: m.
+      cluster_gap: smallest chord between tokens of different clusters; infinite if m = 1.
+      eigenvector: the common direction, for consensus and bipartite states, else None.
+      eigenvalue: vᵀ F v there, else None.
+      signs: the sign of each token along ``eigenvector``, else None.
+    """
+
+    kind: Kind | None
+    status: Status
+    margins: dict[str, float]
+    tolerance: float
+    clusters: Int[np.ndarray, " n"]
+    cluster_count: int
+    cluster_gap: float
+    eigenvector: Float[Array, " d"] | None
+    eigenvalue: float | None
+    signs: Float[Array, " n"] | None
+
+
+def classify(system: Any, x: Float[Array, "n d"], tolerance: float | None = None) -> Classification:
+    """Tests x against the classes of Lemma 8, arXiv 2605.25619.
+
+    Args:
+      system: an autonomous map.
+      x: unit tokens.
+      tolerance: bound on every defect, in (0, 1); 64 sqrt(eps) of the dtype if None, which suits
+        states that come out of ``run_to_equilibrium``.
+
+    Raises:
+      RequestError: tokens that do not fit the system, or a bad tolerance.
+    """
+    x = jnp.asarray(x)
+    point = describe(system, x, "clustering") if x.ndim == 2 else None
+    check_tokens(x, system)
+    if point is None:
+        raise RequestError(f"x has shape {x.shape}; classify one state of shape (n, d) at a time")
+    tolerance = 64 * epsilon(x.dtype) ** 0.5 if tolerance is None else tolerance
+    if not 0 < tolerance < 1:
+        raise RequestError(f"tolerance is {tolerance!r}; it must lie strictly between 0 and 1")
+
+    image = system(x)
+    matrix = system.layer_matrix
+    reference = x[0]
+    signs = jnp.where(jnp.sum(x * reference[None, :], axis=-1) < 0, -1.0, 1.0).astype(x.dtype)
+    along = matrix @ reference
+    scale = max(float(jnp.linalg.norm(matrix, 2)), float(jnp.finfo(x.dtype).tiny))
+    defects = {
+        "fixed": jnp.max(sphere.norm(image - x)),
+        "2-cycle": jnp.max(sphere.norm(image + x)),
+        "equal tokens": jnp.max(sphere.norm(x - reference[None, :])),
+        "opposite tokens": jnp.max(sphere.norm(signs[:, None] * x - reference[None, :])),
+        "eigenvector": sphere.norm(sphere.tangent_projection(reference, along)) / scale,
+        "attended means": jnp.max(sphere.norm(attended_means(system, x))),
+    }
+    margins = {name: tolerance - float(value) for name, value in defects.items()}
+    passes = {name: margin > 0 for name, margin in margins.items()}
+    if point.status == "undefined":
+        status: Status = "undefined"
+    elif passes["fixed"]:
+        status = "equilibrium"
+    else:
+        status = "2-cycle" if passes["2-cycle"] else "not fixed"
+    kind = _kind(passes) if status in ("equilibrium", "2-cycle") else None
+    signed = kind in ("consensus", "bipartite")
+    labels, gap = _clusters(np.asarray(x, np.float64), tolerance)
+    return Classification(
+        kind=kind,
+        status=status,
+        margins=margins,
+        tolerance=tolerance,
+        clusters=labels,
+        cluster_count=int(labels.max()) + 1,
+        cluster_gap=gap,
+        eigenvector=reference if signed else None,
+        eigenvalue=float(jnp.dot(reference, along)) if signed else None,
+        signs=signs if signed else None,
+    )
+
+
+def _kind(passes: dict[str, bool]) -> Kind:
+    if passes["equal tokens"] and passes["eigenvector"]:
+        return "consensus"
+    if passes["opposite tokens"] and passes["eigenvector"]:
+        return "bipartite"
+    return "polygonal" if passes["attended means"] else "clustering"
+
+
+def _clusters(x: np.ndarray, tolerance: float) -> tuple[np.ndarray, float]:
+    chords = np.linalg.norm(x[:, None] - x[None], axis=-1)
+    _, found = connected_components(chords <= tolerance, directed=False)
+    order = {label: rank for rank, label in enumerate(dict.fromkeys(found.tolist()))}
+    labels = np.array([order[label] for label in found.tolist()])
+    apart = chords[labels[:, None] != labels[None]]
+    return labels, float(apart.min()) if apart.size else float("inf")
