@@ -6,14 +6,17 @@ the precision of the run that they belong to.
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import scipy.linalg
 
 from pmt.errors import RequestError
 
-Order = Literal["real", "skip", "modulus"]
+# The names that an order may have. A plain string in signatures, since a wrong one is a request
+# like any other and ends in one sentence.
+Order = str
+ORDERS = ("real", "skip", "modulus")
 
 # Keys closer than this many roundings of |F| are a tie: which of them a solver makes larger is
 # chance.
@@ -29,22 +32,19 @@ _LARGEST = 1.0 - 1e-6
 class Eigenpairs:
     """Eigenvalues and right eigenvectors of a real matrix F, sorted.
 
-    Attributes
-    ----------
-    values : complex128, (d,)
-        Imaginary part exactly zero where the eigenvalue is real. Within a conjugate pair the
-        positive imaginary part comes first, and the two stand next to each other.
-    vectors : complex128, (d, d)
-        Unit right eigenvectors v in the columns: real for real eigenvalues, conjugate for
-        conjugate ones. Of the entries of largest modulus the first is real and positive.
-    residuals : float64, (d,)
-        |F v - lam v| / |F| with the Frobenius norm: the size, relative to F, of the smallest
-        change of F that makes the pair exact. 0 for F = 0.
-    conditions : float64, (d,)
-        1 / |yᵀ v| with the unit left eigenvector y: how many times larger than the change of F
-        the change of a simple eigenvalue can be. 1 for a symmetric F, at least 1 otherwise;
-        large, up to infinity, where F is nearly or exactly defective. Meaningless within a
-        repeated eigenvalue that is not defective, where y and v are not unique.
+    Attributes:
+      values: complex128, (d,). Imaginary part exactly zero where the eigenvalue is real. Within a
+        conjugate pair the positive imaginary part comes first, and the two stand next to each
+        other.
+      vectors: complex128, (d, d). Unit right eigenvectors v in the columns: real for real
+        eigenvalues, conjugate for conjugate ones. Of the entries of largest modulus the first is
+        real and positive.
+      residuals: float64, (d,). |F v - lam v| / |F| with the Frobenius norm: the size, relative to
+        F, of the smallest change of F that makes the pair exact. 0 for F = 0.
+      conditions: float64, (d,). 1 / |yᵀ v| with the unit left eigenvector y: how many times larger
+        than the change of F the change of a simple eigenvalue can be. 1 for a symmetric F, at least
+        1 otherwise; large, up to infinity, where F is nearly or exactly defective. Meaningless
+        within a repeated eigenvalue that is not defective, where y and v are not unique.
     """
 
     values: np.ndarray
@@ -66,29 +66,22 @@ class Eigenpairs:
 def eigenpairs(matrix: Any, order: Order = "real", alpha: float = 1.0) -> Eigenpairs:
     """All eigenpairs F v = lam v, sorted.
 
-    Parameters
-    ----------
-    matrix : array_like, (d, d)
-        Real, of any dtype; converted to float64. An exactly symmetric one goes to the symmetric
-        solver.
-    order
-        ``"real"``: decreasing real part (the paper). ``"skip"``: decreasing |1 + alpha lam|,
-        what the map with the skip connection selects. ``"modulus"``: decreasing |lam|. Ties, up
-        to a few roundings of |F|, go to the larger real part, then to the smaller imaginary one
-        in modulus, so that the order does not depend on the solver.
-    alpha
-        The step size in the order ``"skip"``; not used otherwise.
+    Args:
+      matrix: array_like, (d, d). Real, of any dtype; converted to float64. An exactly symmetric one
+        goes to the symmetric solver.
+      order: ``"real"``: decreasing real part (the paper). ``"skip"``: decreasing |1 + alpha lam|,
+        what the map with the skip connection selects. ``"modulus"``: decreasing |lam|. Ties, up to
+        a few roundings of |F|, go to the larger real part, then to the smaller imaginary one in
+        modulus, so that the order does not depend on the solver.
+      alpha: The step size in the order ``"skip"``; not used otherwise.
 
-    Raises
-    ------
-    RequestError
-        A matrix that is not real, square and finite, an unknown order, a non-finite alpha.
+    Raises:
+      RequestError: A matrix that is not real, square and finite, an unknown order, a non-finite
+        alpha.
 
-    Notes
-    -----
-    A defective matrix has fewer eigenvectors than eigenvalues: LAPACK then returns several equal
-    (or nearly equal) columns with tiny residuals and huge conditions. Definitions: theory.md,
-    Part III, "Order" and "Principal direction".
+    Notes:
+      A defective matrix has fewer eigenvectors than eigenvalues: LAPACK then returns several equal
+      (or nearly equal) columns with tiny residuals and huge conditions.
     """
     check_order(order, alpha)
     f = _as_real_square(matrix)
@@ -121,15 +114,20 @@ def eigenpairs(matrix: Any, order: Order = "real", alpha: float = 1.0) -> Eigenp
     )
 
 
+def order_key(values: np.ndarray, order: Order, alpha: float = 1.0, one: float = 1.0) -> np.ndarray:
+    """What an order sorts by: Re lam, |one + alpha lam| or |lam|; ``one`` is there for scaling."""
+    if order == "real":
+        return values.real
+    return np.abs(values) if order == "modulus" else np.abs(one + alpha * values)
+
+
 def check_order(order: str, alpha: float) -> None:
     """Refuse an order that does not exist and a step size that is no finite number.
 
-    Raises
-    ------
-    RequestError
-        Naming what was given and what is possible.
+    Raises:
+      RequestError: Naming what was given and what is possible.
     """
-    if order not in get_args(Order):
+    if order not in ORDERS:
         message = f"the order is {order!r}; it must be 'real', 'skip' or 'modulus'"
         raise RequestError(message)
     if not np.isfinite(alpha):
@@ -198,15 +196,9 @@ def _sorted_indices(
     leaders = np.flatnonzero(values.imag >= 0)
     leading = values[leaders]
     rounding = _TIE * np.finfo(float).eps
-    tie = rounding * size
-    if order == "real":
-        key = leading.real
-    elif order == "modulus":
-        key = np.abs(leading)
-    else:
-        key, tie = np.abs(one + step * leading), rounding * (one + abs(step) * size)
+    scale = one + abs(step) * size if order == "skip" else size
     keys = [
-        (key, tie),
+        (order_key(leading, order, step, one), rounding * scale),
         (leading.real, rounding * size),
         (-np.abs(leading.imag), rounding * size),
     ]
