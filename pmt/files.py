@@ -166,7 +166,7 @@ def _key(key: Any, where: str) -> str:
     raise TypeError(message)
 
 
-def _marked_by(folder: Path) -> str | None:
+def _marked_by(folder: Path) -> object:
     try:
         marker = json.loads((folder / _MARKER).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):

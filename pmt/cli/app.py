@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 from typing import Annotated, Any, NamedTuple
 
@@ -65,6 +66,10 @@ def run(arguments: Sequence[str] | None, call: Call) -> int:
     """Parse `arguments`, run what they name, and return its exit status."""
     group = get_command(_frame())
     given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given:
+        with suppress(typer.Exit):
+            group.make_context("pmt", ["--help"])
+        return Status.WRONG_REQUEST
     with group.make_context("pmt", given) as context:
         call.debug = context.params["debug"]
         result = group.invoke(context)
@@ -84,7 +89,6 @@ def _frame() -> typer.Typer:
     frame = typer.Typer(
         cls=LazyGroup,
         add_completion=False,
-        invoke_without_command=True,
         rich_markup_mode=None,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
@@ -92,14 +96,14 @@ def _frame() -> typer.Typer:
     return frame
 
 
-def _show_version(wanted: bool) -> None:
+def _show_version(wanted: bool) -> bool:
     if wanted:
         typer.echo(f"pmt {__version__}")
         raise typer.Exit
+    return wanted
 
 
 def _options(
-    context: typer.Context,
     version: Annotated[
         bool,
         typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version."),
@@ -109,7 +113,5 @@ def _options(
         typer.Option("--debug", envvar="PMT_DEBUG", help="Show the traceback of a failure."),
     ] = False,
 ) -> None:
+    """Do nothing: both are answered elsewhere, and only their help is needed here."""
     del version, debug
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
-        raise typer.Exit(Status.WRONG_REQUEST)

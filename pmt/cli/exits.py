@@ -1,6 +1,7 @@
 """How a run of `pmt` ends: every failure becomes one sentence and one exit status."""
 
 import errno
+import io
 import os
 import signal
 import sys
@@ -120,6 +121,9 @@ def _ensure_standard_streams() -> None:
         sys.stdout = open(1, "w", encoding="utf-8", closefd=False)
     if sys.stderr is None:
         sys.stderr = open(2, "w", encoding="utf-8", closefd=False)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal that has no α shows its escape; that is no reason to end.
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _after_last_output(status: int) -> int:

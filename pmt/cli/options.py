@@ -25,10 +25,11 @@ def number(
     at_least: float = -math.inf,
     below: float = math.inf,
     at_most: float = math.inf,
-) -> Callable[[str], float]:
+) -> Callable[[str | float], float]:
     """A parser for `typer.Option(parser=...)`: a finite number within the given bounds."""
 
-    def parse(text: str) -> float:
+    # Typer hands over the default value too, which is a number already.
+    def parse(text: str | float) -> float:
         try:
             value = float(text)
         except ValueError:

@@ -1,0 +1,65 @@
+"""Running `pmt` with a subcommand made for the test, in this process or in one of its own."""
+
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+from pmt.cli import app, main
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def pmt_with(monkeypatch):
+    """`pmt_with(function)(*arguments)` runs `pmt probe arguments` and returns its exit status."""
+
+    def register(function):
+        module = types.ModuleType("tests.cli.made_for_this_test")
+        module.probe = function
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+        entry = app.Entry("probe", module.__name__, "Only here.")
+        monkeypatch.setattr(app, "COMMANDS", (entry,))
+        return lambda *arguments: main(["probe", *arguments])
+
+    return register
+
+
+@pytest.fixture
+def one_sentence(capsys):
+    """What is on standard error, which must be one line of `pmt: ...`."""
+
+    def read():
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == 1, lines
+        assert lines[0].startswith("pmt: ")
+        return lines[0].removeprefix("pmt: ")
+
+    return read
+
+
+def shell(script, **settings):
+    """Run a line of shell in which $PMT is the command line with the probes."""
+    return subprocess.run(
+        ["bash", "-c", script],
+        env={"PMT": f"{sys.executable} -m tests.cli.probes", **settings},
+        cwd=ROOT,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=120,
+        check=False,
+    )
+
+
+def start(*arguments, **options):
+    """Start the command line with the probes and return the process."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.cli.probes", *map(str, arguments)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        **options,
+    )
