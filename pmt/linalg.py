@@ -5,7 +5,10 @@ coarse for the non-normal matrices of trained layers; so eigenproblems are solve
 the precision of the run that they belong to.
 """
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -112,6 +115,18 @@ def eigenpairs(matrix: Any, order: Order = "real", alpha: float = 1.0) -> Eigenp
         residuals=residuals / size if size else residuals,
         conditions=conditions,
     )
+
+
+def one_thread_each() -> AbstractContextManager[Any]:
+    """Within it LAPACK uses one thread a call: for calls that stand side by side.
+
+    Otherwise every call starts as many threads as there are cores; on busy cores these wait for
+    each other, and small eigenproblems take ten times as long. Without `threadpoolctl` only the
+    environment (``OPENBLAS_NUM_THREADS=1``) can say this, and nothing is changed.
+    """
+    if find_spec("threadpoolctl") is None:
+        return nullcontext()
+    return import_module("threadpoolctl").threadpool_limits(limits=1, user_api="blas")
 
 
 def order_key(values: np.ndarray, order: Order, alpha: float = 1.0, one: float = 1.0) -> np.ndarray:

@@ -13,7 +13,7 @@ import numpy as np
 
 from pmt.dynamics import LayerStack, MultiHead, Oja, SingleHead
 from pmt.errors import RequestError
-from pmt.linalg import Eigenpairs, Order, check_order, eigenpairs, order_key
+from pmt.linalg import Eigenpairs, Order, check_order, eigenpairs, one_thread_each, order_key
 
 # "Nearly equal" in Case 3: lam_1 - lam_2 <= 1e-2 |lam_1|.
 NEARLY_EQUAL = 1e-2
@@ -114,9 +114,10 @@ def principal(
             progress(1)
         return answer
 
-    with ThreadPoolExecutor(max(1, min(len(stacked), os.cpu_count() or 1))) as pool:
-        answers = tuple(pool.map(solve, range(len(stacked))))
-    return answers[0] if single else answers
+    if single:
+        return solve(0)
+    with one_thread_each(), ThreadPoolExecutor(os.cpu_count()) as pool:
+        return tuple(pool.map(solve, range(len(stacked))))
 
 
 def layer_matrix(what: Any) -> np.ndarray:

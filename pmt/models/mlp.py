@@ -1,0 +1,52 @@
+"""The feed-forward block and the activations that checkpoints name."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from types import MappingProxyType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import lax
+from jaxtyping import Array, Float
+
+# Names as in Hugging Face configs.
+ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = MappingProxyType(
+    {
+        "gelu": partial(jax.nn.gelu, approximate=False),
+        "gelu_new": partial(jax.nn.gelu, approximate=True),
+        "gelu_pytorch_tanh": partial(jax.nn.gelu, approximate=True),
+        "relu": jax.nn.relu,
+        "silu": jax.nn.silu,
+        "swish": jax.nn.silu,
+        "tanh": jnp.tanh,
+    }
+)
+
+
+class Mlp(nnx.Module):
+    """down(activation(up(x))), both with biases."""
+
+    def __init__(
+        self, features: int, hidden: int, *, activation: str, dtype: Any, rngs: nnx.Rngs
+    ) -> None:
+        self.activation = activation
+        self.up = linear(features, hidden, dtype=dtype, rngs=rngs)
+        self.down = linear(hidden, features, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "n d"]) -> Float[Array, "n d"]:
+        """The block without its residual connection."""
+        return self.down(ACTIVATIONS[self.activation](self.up(x)))
+
+
+def linear(into: int, out: int, *, dtype: Any, rngs: nnx.Rngs) -> nnx.Linear:
+    """x W + b with W ``(into, out)``, at the highest matmul precision of the device."""
+    return nnx.Linear(
+        into,
+        out,
+        param_dtype=dtype,
+        precision=lax.Precision.HIGHEST,
+        kernel_init=nnx.initializers.normal(0.02),
+        rngs=rngs,
+    )
