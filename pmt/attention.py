@@ -60,7 +60,7 @@ class LocalWindow:
 @register_dataclass
 @dataclass(frozen=True)
 class Boolean:
-    """An arbitrary mask: ``matrix[i, j]`` says whether i attends to j; ``(h, n, n)`` is per head."""
+    """``matrix[i, j]`` says whether token i attends to j; shape ``(h, n, n)`` gives one per head."""
 
     matrix: Bool[AnyArray, "*h n n"]
 

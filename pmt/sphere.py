@@ -74,6 +74,21 @@ def tangent_basis(x: Float[Array, "*batch d"]) -> Float[Array, "*batch d d_1"]:
     return (identity - 2.0 * w[..., :, None] * w[..., None, :] / square)[..., 1:]
 
 
+def transport(
+    x: Float[Array, "*batch d"], y: Float[Array, "*batch d"], basis: Float[Array, "*batch d m"]
+) -> Float[Array, "*batch d m"]:
+    """Carries tangent vectors (columns) at x to y along the great circle from ±x, the nearer one.
+
+    With a = sign(xᵀy) x, every w ⟂ x goes to w − (a + y) (yᵀ w) / (1 + aᵀ y): the rotation that
+    takes a to y. It changes nothing for y = ±x and is smooth there, which a basis chosen anew at y
+    is not.
+    """
+    inner = jnp.sum(x * y, axis=-1, keepdims=True)
+    a = jnp.where(inner < 0, -x, x)
+    across = jnp.sum(y[..., :, None] * basis, axis=-2, keepdims=True)
+    return basis - (a + y)[..., :, None] * across / (1.0 + jnp.abs(inner))[..., None]
+
+
 def retract(x: Float[Array, "*batch d"], w: Float[Array, "*batch d"]) -> Float[Array, "*batch d"]:
     """normalize(x + w): moves along ``w`` and returns to the sphere (first order exact)."""
     return normalize(x + w)

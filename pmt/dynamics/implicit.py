@@ -58,7 +58,8 @@ def implicit_derivative(
     coordinates = jnp.linalg.solve(regular, rhs).reshape(basis.shape[0], -1)
     tangent = einsum("nde,ne->nd", basis, coordinates)
     return ImplicitDerivative(
-        tangent=jnp.where(singular, jnp.nan, tangent),
+        # A factor, not a choice: reverse mode would turn an unchosen NaN into a plausible zero.
+        tangent=tangent * jnp.where(singular, jnp.nan, 1.0).astype(x.dtype),
         reciprocal_condition=rcond,
         result=jnp.where(singular, Outcome.SINGULAR, Outcome.DONE).astype(jnp.int32),
     )

@@ -22,7 +22,7 @@ from pmt.dynamics.implicit import implicit_derivative
 from pmt.dynamics.outcome import Outcome
 from pmt.dynamics.systems import LayerStack, check_system
 from pmt.errors import RequestError
-from pmt.numerics import epsilon, is_concrete, require_finite
+from pmt.numerics import AnyArray, epsilon, is_concrete, require_finite
 
 Observable = Callable[[Any, Array], Array]
 
@@ -139,7 +139,7 @@ def _checked_step(
 
 def simulate(
     system: Any,
-    x0: Float[Array, "*batch n d"],
+    x0: Float[AnyArray, "*batch n d"],
     steps: int | None = None,
     *,
     keep: Literal["path", "last"] = "path",
@@ -227,7 +227,7 @@ def _simulate(
 
 def run_to_equilibrium(
     system: Any,
-    x0: Float[Array, "*batch n d"],
+    x0: Float[AnyArray, "*batch n d"],
     *,
     max_steps: int = 10_000,
     tolerance: float | None = None,
@@ -347,4 +347,5 @@ def _implicit_rule(primals: Any, tangents: Any) -> Any:
     system, x, result = primals
     answer = implicit_derivative(system, x, tangents[0])
     valid = (result == Outcome.CONVERGED) & (answer.result == Outcome.DONE)
-    return x, jnp.where(valid, answer.tangent, jnp.nan)
+    # A factor, not a choice: reverse mode would turn an unchosen NaN into a plausible zero.
+    return x, answer.tangent * jnp.where(valid, 1.0, jnp.nan).astype(x.dtype)

@@ -193,10 +193,10 @@ class MultiHead(_Map):
     @classmethod
     def from_maps(
         cls,
-        value_output: Float[Array, "h d d"],
-        query_key: Float[Array, "h d d"],
-        alpha: Float[Array, ""] | float = 1.0,
-        scale: Float[Array, ""] | float = 1.0,
+        value_output: Float[AnyArray, "h d d"],
+        query_key: Float[AnyArray, "h d d"],
+        alpha: Any = 1.0,
+        scale: Any = 1.0,
         mask: Any = "full",
     ) -> "MultiHead":
         """Heads given by F_h = O_h V_h and B_h = Q_hᵀ K_h directly, as in the theory.
@@ -206,6 +206,7 @@ class MultiHead(_Map):
           query_key: B_h stacked, shape ``(h, d, d)``; logits are scale * x_iᵀ B_h x_j.
           alpha, scale, mask: as in the class.
         """
+        value_output, query_key = jnp.asarray(value_output), jnp.asarray(query_key)
         identity = jnp.broadcast_to(
             jnp.eye(query_key.shape[-1], dtype=query_key.dtype), query_key.shape
         )

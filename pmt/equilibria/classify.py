@@ -13,7 +13,7 @@ from pmt.dynamics.simulate import check_tokens
 from pmt.equilibria.constructors import attended_means, describe
 from pmt.equilibria.equilibrium import Kind, Status
 from pmt.errors import RequestError
-from pmt.numerics import epsilon
+from pmt.numerics import AnyArray, epsilon
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,9 @@ class Classification:
     signs: Float[Array, " n"] | None
 
 
-def classify(system: Any, x: Float[Array, "n d"], tolerance: float | None = None) -> Classification:
+def classify(
+    system: Any, x: Float[AnyArray, "n d"], tolerance: float | None = None
+) -> Classification:
     """Tests x against the classes of Lemma 8, arXiv 2605.25619.
 
     Args:
@@ -62,10 +64,10 @@ def classify(system: Any, x: Float[Array, "n d"], tolerance: float | None = None
       RequestError: tokens that do not fit the system, or a bad tolerance.
     """
     x = jnp.asarray(x)
-    point = describe(system, x, "clustering") if x.ndim == 2 else None
-    check_tokens(x, system)
-    if point is None:
+    if x.ndim != 2:
         raise RequestError(f"x has shape {x.shape}; classify one state of shape (n, d) at a time")
+    check_tokens(x, system)
+    point = describe(system, x, "clustering")
     tolerance = 64 * epsilon(x.dtype) ** 0.5 if tolerance is None else tolerance
     if not 0 < tolerance < 1:
         raise RequestError(f"tolerance is {tolerance!r}; it must lie strictly between 0 and 1")

@@ -1,7 +1,7 @@
 """Constructors for the points of Lemmas 1 and 8, with the conditions under which they are fixed.
 
 The lemmas list directions; that f(x) = x rather than −x or 0 needs more: at a signed consensus
-x_i = s_i v the next state is y_i = s_i g_i v with g_i = 1 + alpha * λ * γ_i, γ_i = s_i Σ_j a_ij s_j.
+x_i = s_i v the update gives y_i = s_i g_i v, g_i = 1 + alpha λ γ_i, γ_i = s_i Σ_j a_ij s_j.
 All g_i > 0: an equilibrium. All g_i < 0: half of the 2-cycle {x, −x}. Mixed: some tokens jump to
 the other side. Any g_i = 0: the map is undefined. (theory: Lemma 1 and Lemma 3, corrected.)
 """
@@ -19,7 +19,7 @@ from pmt.condition import Condition
 from pmt.dynamics.systems import LayerStack, check_system, head_attention, head_maps
 from pmt.equilibria.equilibrium import Equilibrium, Kind, Status
 from pmt.errors import RequestError
-from pmt.numerics import einsum, epsilon
+from pmt.numerics import AnyArray, einsum, epsilon
 
 
 def consensus(
@@ -28,7 +28,7 @@ def consensus(
     tokens: int = 2,
     *,
     sign: int = 1,
-    eigenvector: Float[Array, " d"] | None = None,
+    eigenvector: Float[AnyArray, " d"] | None = None,
 ) -> Equilibrium:
     """All tokens equal to ``sign`` * v_k; an equilibrium iff 1 + alpha λ_k > 0.
 
@@ -53,7 +53,7 @@ def bipartite(
     split: tuple[int, int] = (1, 1),
     *,
     signs: Sequence[int] | np.ndarray | None = None,
-    eigenvector: Float[Array, " d"] | None = None,
+    eigenvector: Float[AnyArray, " d"] | None = None,
 ) -> Equilibrium:
     """x_i = s_i v_k with n_1 tokens at v_k and n_2 at −v_k.
 
@@ -83,7 +83,7 @@ def bipartite(
 
 
 def polygonal(
-    system: Any, tokens: int | None = None, directions: Float[Array, "p d"] | None = None
+    system: Any, tokens: int | None = None, directions: Float[AnyArray, "p d"] | None = None
 ) -> Equilibrium:
     """Tokens whose attended means vanish: Σ_j a^h_ij x_j = 0 for every i and head.
 
@@ -140,7 +140,7 @@ def attended_means(system: Any, x: Float[Array, "n d"]) -> Float[Array, "h n d"]
 
 
 def clustering(
-    system: Any, centers: Float[Array, "m d"], assignment: Sequence[int] | np.ndarray
+    system: Any, centers: Float[AnyArray, "m d"], assignment: Sequence[int] | np.ndarray
 ) -> Equilibrium:
     """Tokens at m points p_r with Σ_j a_ij V x_j = c_i x_i: Lemma 8.4 with 1 + alpha c_i > 0.
 
@@ -200,7 +200,7 @@ def _signed(
     system: Any,
     kind: Kind,
     index: int,
-    eigenvector: Float[Array, " d"] | None,
+    eigenvector: Float[AnyArray, " d"] | None,
     pattern: np.ndarray,
 ) -> Equilibrium:
     _check_autonomous(system, len(pattern))

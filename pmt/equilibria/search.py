@@ -11,12 +11,12 @@ from jax.tree_util import register_dataclass
 from jaxtyping import Array, Float, Int
 
 from pmt import sphere
-from pmt.dynamics.linearization import tangent_jacobian
+from pmt.dynamics.linearization import jacobian_between
 from pmt.dynamics.outcome import Outcome
 from pmt.dynamics.simulate import check_tokens
 from pmt.dynamics.systems import check_system
 from pmt.errors import RequestError
-from pmt.numerics import einsum, epsilon
+from pmt.numerics import AnyArray, einsum, epsilon
 
 
 @register_dataclass
@@ -39,16 +39,16 @@ class NewtonRun:
 
 def newton(
     system: Any,
-    guess: Float[Array, "*batch n d"],
+    guess: Float[AnyArray, "*batch n d"],
     *,
     max_iterations: int = 50,
     tolerance: float | None = None,
 ) -> NewtonRun:
     """Solves B(x)ᵀ f(x) = 0, that is f(x)_i parallel to x_i, in tangent coordinates.
 
-    Each step solves (I − J) ξ = B(x)ᵀ f(x) in the least-squares sense (so that symmetric families
-    of equilibria do no harm), moves to normalize(x + t B ξ), and halves t until the residual
-    falls. Newton finds equilibria whether stable or not; where f(x)_i = −x_i for all tokens the
+    Each step solves (C − J) ξ = B(x)ᵀ f(x), C = diag(x_i·f(x)_i), which is I − J at an equilibrium,
+    in the least-squares sense (so that continua of equilibria do no harm), moves to
+    normalize(x + t B ξ), and halves t until the residual falls. Newton finds equilibria whether stable or not; where f(x)_i = −x_i for all tokens the
     result says ``TWO_CYCLE``, and where it happens for some ``BUDGET_ENDED``.
 
     Args:
@@ -88,11 +88,13 @@ def _newton(
 
     def body(carry: Any) -> Any:
         x, previous, count, _ = carry
-        jacobian = tangent_jacobian(system, x)
-        matrix = jnp.eye(jacobian.shape[0], dtype=x.dtype) - jacobian
+        basis = sphere.tangent_basis(x)
+        jacobian = jacobian_between(system, x, basis, basis)
+        facing = jnp.repeat(jnp.sum(x * system(x), axis=-1), x.shape[-1] - 1)
+        matrix = jnp.diag(facing) - jacobian
         cutoff = 1e3 * matrix.shape[0] * epsilon(x.dtype)
         step = jnp.linalg.lstsq(matrix, across(x).reshape(-1), rcond=cutoff)[0]
-        direction = einsum("nde,ne->nd", sphere.tangent_basis(x), step.reshape(x.shape[0], -1))
+        direction = einsum("nde,ne->nd", basis, step.reshape(x.shape[0], -1))
         scales = 0.5 ** jnp.arange(12, dtype=x.dtype)
         candidates = jax.vmap(lambda t: sphere.retract(x, t * direction))(scales)
         sizes = jax.vmap(size)(candidates)

@@ -12,7 +12,7 @@ from pmt.dynamics.simulate import check_tokens
 from pmt.dynamics.systems import MultiHead, head_maps
 from pmt.equilibria import Classification, Equilibrium, classify
 from pmt.errors import RequestError
-from pmt.numerics import epsilon
+from pmt.numerics import AnyArray, epsilon
 from pmt.stability import jacobian
 from pmt.stability.closed_form import signed_multipliers
 from pmt.stability.eigenvalues import BoundedEigenvalues, bounded_eigenvalues
@@ -73,7 +73,7 @@ class Analysis:
 
 def analyze(
     system: Any,
-    point: Equilibrium | Float[Array, "n d"],
+    point: Equilibrium | Float[AnyArray, "n d"],
     *,
     affordable: int = AFFORDABLE,
 ) -> Analysis:
