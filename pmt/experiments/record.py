@@ -1,0 +1,118 @@
+"""Results as JSON objects, for the files that others read."""
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from math import isfinite
+from typing import Any
+
+from pmt import __version__
+from pmt.experiments.analysis import Analysis, LayerAnalysis
+from pmt.experiments.repeat import Rate, Repetition
+from pmt.spectral import Alignment, Principal
+
+SCHEMA = "pmt.analysis/1"
+
+_RECORDED = ("jax", "jaxlib", "flax", "numpy", "scipy", "safetensors")
+_SHOWN_EIGENVALUES = 5
+
+
+def versions() -> dict[str, str]:
+    """Of this package, Python and what the numbers depend on."""
+    found = {"pmt": __version__, "python": platform.python_version()}
+    for name in _RECORDED:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "unknown"
+    return found
+
+
+def analysis_json(analysis: Analysis) -> dict[str, Any]:
+    """The object that ``pmt analyze --json`` writes: schema ``pmt.analysis/1``.
+
+    Complex numbers are ``[re, im]``. ``null`` stands for a number that there is not: a gap where
+    there is no other eigenvalue, a standard error over one prompt, an infinite condition.
+    """
+    config = analysis.config
+    return {
+        "schema": SCHEMA,
+        "model": vars(analysis.model).copy(),
+        "settings": {
+            "mode": "stripped",
+            "order": config.order,
+            "alpha": config.alpha,
+            "biases": analysis.biases,
+            "normalize": "l2",
+            "seed": config.seed,
+            "tokens": list(analysis.shape),
+            "dtype": analysis.dtype,
+            "device": analysis.device,
+            "versions": versions(),
+        },
+        "layers": [_layer(layer) for layer in analysis.layers],
+    }
+
+
+def repeat_json(repetition: Repetition) -> dict[str, Any]:
+    """The object under ``"repeat"`` that ``--repeat-layer`` adds; lists start before step 1."""
+    config = repetition.config
+    se = repetition.rho_se
+    return {
+        "layer": config.layer,
+        "steps": config.steps,
+        "principal": _principal(repetition.principal) | {"chance": repetition.chance},
+        "attracting": repetition.attracting,
+        "rho": repetition.rho.tolist(),
+        "rho_se": None if se is None else se.tolist(),
+        "misalignment": repetition.misalignment.tolist(),
+        "intertoken_distance": repetition.intertoken_distance.tolist(),
+        "rate": _rate(repetition.rate),
+    }
+
+
+def _layer(layer: LayerAnalysis) -> dict[str, Any]:
+    average = layer.average
+    return {
+        "index": layer.index,
+        "mask": layer.mask,
+        "scale": layer.scale,
+        "eigenvalues": [
+            _complex(complex(value)) for value in layer.principal.pairs.values[:_SHOWN_EIGENVALUES]
+        ],
+        "principal": _principal(layer.principal) | {"chance": layer.chance},
+        **vars(layer.alignment),
+        "mean_rho_before": average.rho_before,
+        "mean_rho_after": average.rho_after,
+        "mean_delta_rho": average.delta_rho,
+        "mean_p_increase": average.p_increase,
+        "plane": _plane(layer.plane, layer.plane_chance),
+        "null": {
+            name: {"delta_rho": null.delta_rho, "p_increase": null.p_increase, "se": null.se}
+            for name, null in layer.null.items()
+        },
+        "intertoken_distance": layer.intertoken_distance,
+    }
+
+
+def _principal(principal: Principal) -> dict[str, Any]:
+    return {
+        "eigenvalue": _complex(principal.eigenvalue),
+        "dimension": principal.dimension,
+        "case": principal.case,
+        "gap": principal.gap,
+        "residual": principal.residual,
+        "condition": principal.condition if isfinite(principal.condition) else None,
+        "collinearity": principal.collinearity,
+    }
+
+
+def _plane(alignment: Alignment | None, chance: float | None) -> dict[str, Any] | None:
+    return None if alignment is None else {"chance": chance, **vars(alignment)}
+
+
+def _rate(rate: Rate) -> dict[str, Any]:
+    return {"theory": rate.theory, "measured": rate.measured, "ratio": rate.ratio}
+
+
+def _complex(value: complex) -> list[float]:
+    return [value.real, value.imag]
