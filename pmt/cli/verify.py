@@ -1,0 +1,244 @@
+"""`pmt verify`: check the papers' statements, list them, or evaluate a saved instance again."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pmt.cli.exits import Status
+from pmt.cli.options import Device, JsonFile, OutDirectory, Overwrite, Seed, at_most_one
+
+if TYPE_CHECKING:
+    from theory.replay import Replay
+    from theory.statement import Statement
+    from theory.verify import Evaluated, FormResult, StatementResult
+
+SCHEMA = "pmt.verify/1"
+
+
+def verify(
+    ids: Annotated[
+        list[str] | None, typer.Argument(metavar="[ID ...]", help="Statements; all if none.")
+    ] = None,
+    instances: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Random instances for each form.")
+    ] = 10_000,
+    seed: Seed = 0,
+    list_: Annotated[bool, typer.Option("--list", help="Show what can be checked.")] = False,
+    replay: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Evaluate a saved instance again.")
+    ] = None,
+    json: JsonFile = None,
+    out: OutDirectory = None,
+    keep: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Violations of each form that --out saves.")
+    ] = 20,
+    overwrite: Overwrite = False,
+    device: Device = "cpu",
+) -> int:
+    """Check statements on random and explicit instances, in float64.
+
+    Every statement has the paper's form and a corrected one, each with the status that is expected
+    of it. Ends with status 1 if one comes out otherwise.
+    """
+    given = at_most_one({"--list": list_, "--replay": replay})
+    if given == "--replay":
+        at_most_one({"--replay": replay, "ID": ids or None, "--out": out})
+    from pmt.cli.options import start_backend
+    from theory import registry
+
+    known = registry.statements()
+    chosen = registry.choose(ids or [], known)
+    if given == "--list":
+        return _list(chosen, json)
+    start_backend(device, "float64")
+    if replay is not None:
+        return _replay(replay, known, json)
+    return _check(chosen, instances, seed, json, out, keep, overwrite)
+
+
+def _check(
+    chosen: "list[Statement]",
+    instances: int,
+    seed: int,
+    json: Path | None,
+    out: Path | None,
+    keep: int,
+    overwrite: bool,
+) -> int:
+    from pmt.cli.screen import progress, show
+    from pmt.files import prepare_output_directory, write_json
+    from theory.replay import save_violations
+    from theory.verify import verify as run
+
+    folder = None
+    if out is not None:
+        folder = prepare_output_directory(out, writer="pmt verify", overwrite=overwrite)
+    with progress("statements", total=len(chosen)) as advance:
+        results = run(chosen, count=instances, seed=seed, done=advance)
+    forms = [(result, form) for result in results for form in result.forms]
+    show(_table(forms))
+    for result, form in forms:
+        for line in _remarks(result, form):
+            show(line)
+        if folder is not None:
+            saved = save_violations(folder, result.statement.id, form, keep=keep)
+            left = len(form.violations) - len(saved)
+            if left:
+                show(
+                    f"{result.statement.id} {form.form}: {left} more violations not saved; "
+                    "raise --keep for them"
+                )
+    if json is not None:
+        write_json(json, {"schema": SCHEMA, "statements": [_as_json(r) for r in results]})
+    differing = [form for _, form in forms if not form.as_expected]
+    show(
+        f"{len(results)} statements, {len(forms)} forms, {len(forms) - len(differing)} as expected"
+    )
+    return Status.ANSWER_IS_NO if differing else Status.DONE
+
+
+def _table(forms: "list[tuple[StatementResult, FormResult]]") -> Any:
+    from rich.table import Table
+
+    table = Table()
+    for heading in ("statement", "form", "status", "expected"):
+        table.add_column(heading)
+    for heading in ("instances", "undecided", "violations", "worst margin", "seconds"):
+        table.add_column(heading, justify="right")
+    for result, form in forms:
+        table.add_row(
+            result.statement.id,
+            form.form,
+            form.status,
+            form.expected if form.as_expected else f"{form.expected} (!)",
+            f"{form.instances:,}",
+            f"{form.undecided:,}",
+            f"{len(form.violations):,}",
+            f"{form.worst_margin:.2e}",
+            f"{form.seconds:.1f}",
+        )
+    return table
+
+
+def _remarks(result: "StatementResult", form: "FormResult") -> list[str]:
+    """What the table does not say: what refuted a form, and twins that do not fail."""
+    name = f"{result.statement.id} {form.form}"
+    lines = []
+    if form.witness is not None:
+        witness = form.witness
+        if witness.name is None:
+            what = f"a random instance of '{witness.clause}' (see --out)"
+        else:
+            what = f"{witness.name}: {witness.text}"
+        lines.append(f"{name}: refuted by {what}; margin {witness.value:.3g}")
+    lines += [
+        f"{name}: without '{twin.drops}' the conclusion should fail but does not "
+        f"(margin {twin.at.value:.3g})"
+        for twin in form.twins
+        if not twin.fails
+    ]
+    return lines
+
+
+def _as_json(result: "StatementResult") -> dict[str, Any]:
+    statement = result.statement
+    return {
+        "id": statement.id,
+        "source": statement.source,
+        "text": statement.text,
+        "forms": [
+            {
+                "form": form.form,
+                "text": form.text,
+                "status": form.status,
+                "expected": form.expected,
+                "instances": form.instances,
+                "violations": len(form.violations),
+                "worst_margin": form.worst_margin,
+                "witness": None if form.witness is None else _witness(form.witness),
+                "seconds": form.seconds,
+            }
+            for form in result.forms
+        ],
+    }
+
+
+def _witness(instance: "Evaluated") -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from theory.replay import as_inputs
+
+    return {
+        "clause": instance.clause,
+        "name": instance.name,
+        "text": instance.text,
+        "margin": instance.value,
+        "tolerance": instance.tolerance,
+        "shape": asdict(instance.shape),
+        "inputs": as_inputs(instance.case),
+        "numbers": instance.numbers,
+    }
+
+
+def _list(chosen: "list[Statement]", json: Path | None) -> int:
+    from rich.table import Table
+
+    from pmt.cli.screen import show
+    from pmt.files import write_json
+
+    table = Table(show_lines=True)
+    for heading in ("statement", "source", "form", "expected", "text"):
+        table.add_column(heading)
+    for statement in chosen:
+        for name, form in statement.forms.items():
+            table.add_row(statement.id, statement.source, name, form.expected, form.text)
+    show(table)
+    if json is not None:
+        listed = [
+            {
+                "id": statement.id,
+                "source": statement.source,
+                "text": statement.text,
+                "forms": [
+                    {"form": name, "text": form.text, "expected": form.expected}
+                    for name, form in statement.forms.items()
+                ],
+            }
+            for statement in chosen
+        ]
+        write_json(json, {"schema": SCHEMA, "statements": listed})
+    return Status.DONE
+
+
+def _replay(path: Path, known: "dict[str, Statement]", json: Path | None) -> int:
+    from pmt.cli.screen import show
+    from pmt.files import write_json
+    from theory.replay import replay
+
+    found = replay(path, known)
+    show(
+        f"{found.statement} {found.form}, '{found.recorded.clause}': "
+        f"{found.observed.outcome}, margin {found.observed.value!r}",
+        f"recorded: {found.recorded.outcome}, margin {found.recorded.value!r}; allowed to differ "
+        f"by {found.allowed:.2g}: {'the same' if found.agrees else 'NOT the same'}",
+    )
+    broken = [name for name, value in found.hypotheses.items() if not value >= 0]
+    show("all hypotheses hold" if not broken else f"hypotheses that fail: {', '.join(broken)}")
+    if json is not None:
+        write_json(json, _replay_json(found))
+    return Status.DONE if found.agrees else Status.ANSWER_IS_NO
+
+
+def _replay_json(found: "Replay") -> dict[str, Any]:
+    return {
+        "schema": "pmt.replay/1",
+        "statement": found.statement,
+        "form": found.form,
+        "clause": found.recorded.clause,
+        "recorded": {"status": found.recorded.outcome, "margin": found.recorded.value},
+        "observed": {"status": found.observed.outcome, "margin": found.observed.value},
+        "allowed": found.allowed,
+        "agrees": found.agrees,
+        "hypotheses": found.hypotheses,
+    }

@@ -1,0 +1,105 @@
+"""The randomness of an instance: two vectors of numbers, handed out piece by piece.
+
+An instance is a function of these numbers alone, differentiable in them wherever no choice is
+made. All instances take theirs from one compiled generator: random bits inlined in every drawing
+function would cost seconds of compilation each.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import register_dataclass
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from pmt import sphere
+
+UNIFORMS, NORMALS = 64, 256
+
+
+@register_dataclass
+@dataclass(frozen=True)
+class Raw:
+    """Numbers for one instance, or a batch of them with a leading axis.
+
+    Attributes:
+    ----------
+    uniform
+        In (0, 1), shape ``(..., UNIFORMS)``.
+    normal
+        Standard normal, shape ``(..., NORMALS)``.
+    """
+
+    uniform: Float[Array, "*batch u"]
+    normal: Float[Array, "*batch g"]
+
+
+def raw(key: PRNGKeyArray, count: int) -> Raw:
+    """Numbers for ``count`` instances."""
+    first, second = jax.random.split(key)
+    return Raw(
+        uniform=jax.random.uniform(first, (count, UNIFORMS)),
+        normal=jax.random.normal(second, (count, NORMALS)),
+    )
+
+
+class Noise:
+    """Hands out the numbers of one instance, each of them once."""
+
+    def __init__(self, source: Raw) -> None:
+        self._source = source
+        self._uniforms = 0
+        self._normals = 0
+
+    def normal(self, *shape: int) -> Float[Array, "..."]:
+        """Independent standard normal numbers."""
+        size = int(np.prod(shape, dtype=int))
+        first, self._normals = self._normals, self._normals + size
+        if self._normals > self._source.normal.shape[-1]:
+            message = f"an instance needs more than {NORMALS} normal numbers; raise NORMALS"
+            raise ValueError(message)
+        return self._source.normal[first : self._normals].reshape(shape)
+
+    def uniforms(self, count: int) -> Float[Array, " k"]:
+        """Independent numbers in (0, 1)."""
+        first, self._uniforms = self._uniforms, self._uniforms + count
+        if self._uniforms > self._source.uniform.shape[-1]:
+            message = f"an instance needs more than {UNIFORMS} uniform numbers; raise UNIFORMS"
+            raise ValueError(message)
+        return self._source.uniform[first : self._uniforms]
+
+    def uniform(self, low: Any = 0.0, high: Any = 1.0) -> Float[Array, ""]:
+        """A number between the bounds."""
+        return low + (high - low) * self.uniforms(1)[0]
+
+    def log_uniform(self, low: float, high: float) -> Float[Array, ""]:
+        """A number between the bounds, uniform in its logarithm."""
+        return jnp.exp(self.uniform(np.log(low), np.log(high)))
+
+    def hair(self) -> Float[Array, ""]:
+        """A number between 1e-8 and 1e-3: how far boundary instances are from the boundary."""
+        return self.log_uniform(1e-8, 1e-3)
+
+    def coin(self) -> Any:
+        """Heads or tails."""
+        return self.uniforms(1)[0] < 0.5
+
+    def integer(self, low: int, high: int) -> Int[Array, ""]:
+        """An integer of at least ``low`` and below ``high``."""
+        drawn = jnp.floor(self.uniform(low, high)).astype(jnp.int32)
+        return jnp.clip(drawn, low, high - 1)
+
+    def shuffled(self, values: Float[Array, " n"]) -> Float[Array, " n"]:
+        """The values in random order."""
+        return values[jnp.argsort(self.uniforms(values.shape[0]))]
+
+    def unit(self, *shape: int) -> Float[Array, "..."]:
+        """Vectors uniform on the sphere, along the last axis."""
+        return sphere.normalize(self.normal(*shape))
+
+    def orthogonal(self, d: int) -> Float[Array, "d d"]:
+        """A rotation or reflection, uniformly distributed."""
+        q, r = jnp.linalg.qr(self.normal(d, d))
+        return q * jnp.where(jnp.diagonal(r) < 0, -1.0, 1.0)[None, :]

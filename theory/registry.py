@@ -1,0 +1,56 @@
+"""Finds the statements: every function of this package that is marked ``numbered``."""
+
+import pkgutil
+from collections.abc import Sequence
+from difflib import get_close_matches
+from importlib import import_module
+from types import ModuleType
+
+import theory
+from pmt.errors import RequestError
+from theory.statement import Statement
+
+
+def statements(modules: Sequence[ModuleType] | None = None) -> dict[str, Statement]:
+    """All statements by id, in the order of the files' names and of the functions in them.
+
+    Modules of this package import without any extra, so none is skipped: what cannot be imported
+    is an error and not a missing statement.
+
+    Parameters
+    ----------
+    modules
+        Where to look; all of this package if None.
+    """
+    found: dict[str, Statement] = {}
+    for module in _modules() if modules is None else modules:
+        for value in vars(module).values():
+            if getattr(value, "makes_statement", False) and value.__module__ == module.__name__:
+                statement = value()
+                if statement.id in found:
+                    message = f"two statements have the id {statement.id}"
+                    raise ValueError(message)
+                found[statement.id] = statement
+    return found
+
+
+def choose(ids: Sequence[str], among: dict[str, Statement]) -> list[Statement]:
+    """The statements with these ids, in the order asked for; all if none is named.
+
+    Raises:
+    ------
+    RequestError
+        For an id that does not exist, naming the closest ones.
+    """
+    for wanted in ids:
+        if wanted not in among:
+            close = get_close_matches(wanted.lower().replace(" ", "-"), among, n=3, cutoff=0.5)
+            hint = f"did you mean {' or '.join(close)}?" if close else "see pmt verify --list"
+            message = f"there is no statement {wanted!r}; {hint}"
+            raise RequestError(message)
+    return [among[name] for name in dict.fromkeys(ids)] if ids else list(among.values())
+
+
+def _modules() -> list[ModuleType]:
+    names = sorted(info.name for info in pkgutil.iter_modules(theory.__path__))
+    return [import_module(f"theory.{name}") for name in names]

@@ -1,0 +1,386 @@
+"""Runs statements on random and explicit instances and lets the margins decide.
+
+Instances are evaluated in batches of one fixed size, so that a conclusion compiles once for each
+shape whatever the number of instances; explicit instances and negative twins ride in the same
+compiled function. Everything is computed in float64.
+"""
+
+import time
+import zlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from theory import instances, margin, noise
+from theory.statement import (
+    Case,
+    Clause,
+    Explicit,
+    Form,
+    FormName,
+    Hypotheses,
+    Shape,
+    Statement,
+    Status,
+    Twin,
+)
+
+DECIDED_SHARE = 0.5
+"""Without a violation, the share of decided instances that a form needs to be supported."""
+
+_LARGE, _SMALL = 512, 64
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """One instance with its margin.
+
+    Attributes:
+    ----------
+    clause, name
+        The clause it belongs to, and its own name where it is an explicit one.
+    shape, case
+        The exact inputs.
+    value, tolerance
+        The margin.
+    text, numbers
+        What an explicit instance says of itself, and what it claims computed.
+    """
+
+    clause: str
+    name: str | None
+    shape: Shape
+    case: dict[str, np.ndarray]
+    value: float
+    tolerance: float
+    text: str = ""
+    numbers: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def outcome(self) -> Status:
+        """``supported``, ``refuted`` or ``undecided`` by this instance alone."""
+        if margin.violated(self.value, self.tolerance):
+            return "refuted"
+        return "supported" if margin.holds(self.value, self.tolerance) else "undecided"
+
+
+@dataclass(frozen=True)
+class TwinResult:
+    """A negative twin: the hypothesis it drops, and what became of the conclusion.
+
+    Attributes:
+    ----------
+    drops
+        The dropped hypothesis.
+    hypotheses
+        Margins of all hypotheses at the instance; exactly the dropped one must be negative.
+    at
+        The instance with the conclusion's margin, which must be a violation.
+    """
+
+    drops: str
+    hypotheses: dict[str, float]
+    at: Evaluated
+
+    @property
+    def fails(self) -> bool:
+        """Whether the conclusion fails once this one hypothesis, and no other, is dropped."""
+        broken = {name for name, value in self.hypotheses.items() if not value >= 0}
+        return broken == {self.drops} and self.at.outcome == "refuted"
+
+
+@dataclass(frozen=True)
+class ClauseResult:
+    """What one clause's instances gave.
+
+    Attributes:
+    ----------
+    clause
+        Its name.
+    instances, undecided
+        Numbers of random instances evaluated, and of those left undecided.
+    worst
+        The smallest margin among random and explicit instances.
+    violations
+        Every violated instance, worst first, explicit ones before random ones.
+    explicit
+        All explicit instances, evaluated.
+    twin
+        The negative twin, evaluated.
+    """
+
+    clause: str
+    instances: int
+    undecided: int
+    worst: float
+    violations: tuple[Evaluated, ...]
+    explicit: tuple[Evaluated, ...]
+    twin: TwinResult | None
+
+
+@dataclass(frozen=True)
+class FormResult:
+    """What a form's clauses gave together.
+
+    Attributes:
+    ----------
+    form
+        ``paper`` or ``corrected``.
+    text, expected
+        As in the statement.
+    clauses
+        Their results.
+    seconds
+        Wall time, compilation included; what the other form compiled already is not paid again.
+    """
+
+    form: FormName
+    text: str
+    expected: Status
+    clauses: tuple[ClauseResult, ...]
+    seconds: float
+
+    @property
+    def status(self) -> Status:
+        """``refuted`` by any violation; ``supported`` if every clause was mostly decided."""
+        if self.violations:
+            return "refuted"
+        for clause in self.clauses:
+            decided = clause.instances - clause.undecided
+            if not decided or decided < DECIDED_SHARE * clause.instances:
+                return "undecided"
+        return "supported"
+
+    @property
+    def as_expected(self) -> bool:
+        """Whether the status is the expected one."""
+        return self.status == self.expected
+
+    @property
+    def instances(self) -> int:
+        """Random instances of all clauses."""
+        return sum(clause.instances for clause in self.clauses)
+
+    @property
+    def undecided(self) -> int:
+        """Random instances that were left undecided."""
+        return sum(clause.undecided for clause in self.clauses)
+
+    @property
+    def violations(self) -> tuple[Evaluated, ...]:
+        """All violated instances, explicit ones first."""
+        found = [v for clause in self.clauses for v in clause.violations]
+        return tuple(sorted(found, key=lambda v: (v.name is None, v.value)))
+
+    @property
+    def worst_margin(self) -> float:
+        """The smallest margin of all instances."""
+        return min(clause.worst for clause in self.clauses)
+
+    @property
+    def twins(self) -> tuple[TwinResult, ...]:
+        """The negative twins of all clauses."""
+        return tuple(clause.twin for clause in self.clauses if clause.twin is not None)
+
+    @property
+    def witness(self) -> Evaluated | None:
+        """The violation to show: an explicit one if there is any, else the worst."""
+        return self.violations[0] if self.violations else None
+
+
+@dataclass(frozen=True)
+class StatementResult:
+    """Both forms of a statement."""
+
+    statement: Statement
+    forms: tuple[FormResult, ...]
+
+
+def verify(
+    statements: Iterable[Statement],
+    *,
+    count: int,
+    seed: int,
+    done: Callable[[int], None] = lambda _: None,
+) -> list[StatementResult]:
+    """Checks both forms of every statement on ``count`` random instances each.
+
+    Parameters
+    ----------
+    statements
+        What to check.
+    count
+        Random instances for each form, divided among its clauses and their shapes.
+    seed
+        The instances of a clause depend on it and on the clause's names, not on what else runs.
+    done
+        Called with 1 after every statement.
+    """
+    runner = Runner(_LARGE if count > 20 * _SMALL else _SMALL)
+    results = []
+    for statement in statements:
+        forms = tuple(
+            runner.form(statement.id, name, form, count, seed)
+            for name, form in statement.forms.items()
+        )
+        results.append(StatementResult(statement, forms))
+        done(1)
+    return results
+
+
+class Runner:
+    """Evaluates clauses, keeping what it compiled for as long as it lives."""
+
+    def __init__(self, batch: int) -> None:
+        self._batch = batch
+        self._compiled: dict[Any, Callable[..., Any]] = {}
+        self._raw = jax.jit(partial(noise.raw, count=batch))
+
+    def form(self, statement: str, name: FormName, form: Form, count: int, seed: int) -> FormResult:
+        """Checks one form on ``count`` random instances and its explicit ones."""
+        start = time.perf_counter()
+        shares = np.array([clause.share for clause in form.clauses])
+        counts = _divide(count, shares)
+        clauses = tuple(
+            self.clause(clause, number, _key(seed, statement, clause.name))
+            for clause, number in zip(form.clauses, counts, strict=True)
+        )
+        return FormResult(name, form.text, form.expected, clauses, time.perf_counter() - start)
+
+    def clause(self, clause: Clause, count: int, key: Any) -> ClauseResult:
+        """Checks one clause; ``key`` is a NumPy seed sequence's integer."""
+        with jax.enable_x64(True):
+            shapes = clause.hypotheses.shapes
+            counts = _divide(count, np.ones(len(shapes)))
+            found: list[Evaluated] = []
+            undecided, worst = 0, np.inf
+            for index, (shape, number) in enumerate(zip(shapes, counts, strict=True)):
+                for chunk, size in enumerate(_chunks(number, self._batch)):
+                    cases = self._draw(clause.hypotheses, shape, (key, index, chunk))
+                    values, tolerances = self._conclude(clause, shape, cases)
+                    values, tolerances = values[:size], tolerances[:size]
+                    bad = margin.violated(values, tolerances)
+                    undecided += int(np.sum(~bad & ~margin.holds(values, tolerances)))
+                    worst = min(worst, float(np.min(values, initial=np.inf)))
+                    found += [
+                        Evaluated(
+                            clause=clause.name,
+                            name=None,
+                            shape=shape,
+                            case={k: np.asarray(v)[i] for k, v in cases.items()},
+                            value=float(values[i]),
+                            tolerance=float(tolerances[i]),
+                        )
+                        for i in np.flatnonzero(bad)
+                    ]
+            explicit = tuple(self.explicit(clause, instance) for instance in clause.explicit)
+            twin = None if clause.twin is None else self.twin(clause, clause.twin)
+        known = [e for e in explicit if e.outcome == "refuted"]
+        return ClauseResult(
+            clause=clause.name,
+            instances=int(sum(counts)),
+            undecided=undecided,
+            worst=min([worst, *(e.value for e in explicit)]),
+            violations=(*known, *sorted(found, key=lambda e: e.value)),
+            explicit=explicit,
+            twin=twin,
+        )
+
+    def explicit(self, clause: Clause, instance: Explicit) -> Evaluated:
+        """The conclusion at one instance that was written down."""
+        case = {name: _exact(value) for name, value in instance.case.items()}
+        with jax.enable_x64(True):
+            repeated = {
+                name: jnp.broadcast_to(jnp.asarray(value), (self._batch, *value.shape))
+                for name, value in case.items()
+            }
+            values, tolerances = self._conclude(clause, instance.shape, repeated)
+        return Evaluated(
+            clause=clause.name,
+            name=instance.name,
+            shape=instance.shape,
+            case=case,
+            value=float(values[0]),
+            tolerance=float(tolerances[0]),
+            text=instance.text,
+            numbers=instance.numbers() if instance.numbers else {},
+        )
+
+    def twin(self, clause: Clause, twin: Twin) -> TwinResult:
+        """The conclusion without one of the hypotheses, and that it is only this one."""
+        with jax.enable_x64(True):
+            case = {name: jnp.asarray(_exact(v)) for name, v in twin.instance.case.items()}
+            margins = clause.hypotheses.margins(twin.instance.shape, case)
+            values = {name: float(value) for name, value in margins.items()}
+        return TwinResult(twin.drops, values, self.explicit(clause, twin.instance))
+
+    def _draw(self, hypotheses: Hypotheses, shape: Shape, path: tuple[int, ...]) -> Case:
+        function = self._compile(
+            ("draw", hypotheses, shape),
+            lambda source, kind: instances.draw(hypotheses, source, kind, shape),
+        )
+        key = jax.random.key(path[0])
+        for step in path[1:]:
+            key = jax.random.fold_in(key, step)
+        return function(self._raw(key), instances.kinds(self._batch))
+
+    def _conclude(self, clause: Clause, shape: Shape, cases: Case) -> tuple[np.ndarray, np.ndarray]:
+        # An instance may carry more fields than the conclusion reads; they are part of its inputs.
+        function = self._compile(
+            ("conclude", clause.conclusion, shape, frozenset(cases)),
+            lambda case: clause.conclusion(shape, case),
+            thorough=clause.long,
+        )
+        value, tolerance = function(cases)
+        return np.asarray(value), np.asarray(tolerance)
+
+    def _compile(
+        self, key: Any, function: Callable[..., Any], *, thorough: bool = False
+    ) -> Callable[..., Any]:
+        if key not in self._compiled:
+            # Most of the time goes into compiling, so let the compiler do as little as it can.
+            options = {} if thorough else _compiler_options()
+            self._compiled[key] = jax.jit(jax.vmap(function), compiler_options=options)
+        return self._compiled[key]
+
+
+@lru_cache(maxsize=1)
+def _compiler_options() -> dict[str, bool | int]:
+    """XLA options for quick compilation on a CPU: those that this version of JAX knows."""
+    if jax.default_backend() != "cpu":
+        return {}
+    wanted = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+    known = {}
+    for name, value in wanted.items():
+        try:
+            jax.jit(lambda x: x + 1, compiler_options={name: value})(np.float32(0))
+        except (jax.errors.JaxRuntimeError, ValueError):
+            continue
+        known[name] = value
+    return known
+
+
+def _exact(value: Any) -> np.ndarray:
+    array = np.asarray(value)
+    return array.astype(np.float64) if array.dtype.kind == "f" else array
+
+
+def _key(seed: int, statement: str, clause: str) -> int:
+    """An integer for ``jax.random.key`` that depends on nothing but its arguments."""
+    return zlib.crc32(f"{seed}/{statement}/{clause}".encode())
+
+
+def _divide(count: int, shares: np.ndarray) -> list[int]:
+    """``count`` split in the given proportions, every part at least 1, the sum exact if it can."""
+    exact = np.cumsum(shares) / np.sum(shares) * count
+    parts = np.diff(np.concatenate([[0], np.round(exact)])).astype(int)
+    return [max(1, int(part)) for part in parts]
+
+
+def _chunks(count: int, batch: int) -> Sequence[int]:
+    return [min(batch, count - first) for first in range(0, count, batch)]
