@@ -6,6 +6,7 @@ device, start from the same tokens.
 
 import os
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import jax
@@ -13,6 +14,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from pmt.errors import RequestError
+
+# What NumPy raises on files that are damaged or of another kind.
+_DAMAGED = (
+    ValueError,
+    EOFError,
+    TypeError,
+    KeyError,
+    OverflowError,
+    MemoryError,
+    SyntaxError,
+    TokenError,
+)
 
 
 def random_tokens(prompts: int, n: int, d: int, seed: int) -> np.ndarray:
@@ -45,7 +58,7 @@ def load_tokens(path: str | os.PathLike[str]) -> np.ndarray:
             return np.lib.format.read_array(stream, allow_pickle=False)
     except OSError as error:
         raise RequestError(f"cannot read {file}: {error.strerror or error}") from error
-    except (ValueError, EOFError) as error:
+    except _DAMAGED as error:
         reason = " ".join(str(error).split())
         raise RequestError(
             f"{file} is not a NumPy array file that can be read ({reason}); "

@@ -1,0 +1,158 @@
+"""Alignment of the tokens with every layer's eigendirections, and their distances."""
+
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from pmt.experiments import Analysis
+from pmt.figures.style import (
+    BLACK,
+    BLUE,
+    COLUMN,
+    GREY,
+    ORANGE,
+    PAGE,
+    PURPLE,
+    VERMILION,
+    new_figure,
+    styled,
+)
+
+_NULLS = {"gaussian": ("Gaussian null", ORANGE), "rotated": ("rotated null", PURPLE)}
+_LINE, _PLANE = "o", "s"
+
+
+class _Series(NamedTuple):
+    color: str
+    values: Sequence[float]
+    errors: Sequence[float | None] | None = None
+    dimensions: Sequence[int] | None = None
+    # To the side, so that error bars do not hide each other.
+    shift: float = 0.0
+
+
+def alignment_panels(analysis: Analysis) -> Figure:
+    """Three panels over layers: alignment after the layer, its increment, share of increases.
+
+    Principal direction against the mean over all eigendirections, chance, and the null models;
+    error bars are one standard error over prompts. Circles are lines and squares are planes, whose
+    chance level is π/2 times larger.
+    """
+    layers = analysis.layers
+    index = np.array([layer.index for layer in layers])
+    own = [layer.alignment for layer in layers]
+    average = [layer.average for layer in layers]
+    sizes = [layer.principal.dimension for layer in layers]
+    with styled():
+        figure = new_figure(PAGE, 2.75)
+        left, middle, right = figure.subplots(1, 3)
+        # One level a layer, since a plane's is higher than a line's.
+        left.hlines([a.chance for a in layers], index - 0.4, index + 0.4, GREY, (0, (4, 2)), lw=0.9)
+        middle.axhline(0, color=GREY, lw=0.9, ls=(0, (4, 2)))
+        right.axhline(0.5, color=GREY, lw=0.9, ls=(0, (4, 2)))
+        for name, shift in zip(layers[0].null, (-0.12, 0.12), strict=False):
+            null = [layer.null[name] for layer in layers]
+            color, dimensions = _NULLS[name][1], [n.dimension for n in null]
+            errors = [n.se for n in null]
+            series = _Series(color, [n.delta_rho for n in null], errors, dimensions, shift)
+            _draw(middle, index, series)
+            series = _Series(color, [n.p_increase for n in null], None, dimensions, shift)
+            _draw(right, index, series)
+        panels: tuple[tuple[Axes, list[float], list[float], list[float | None] | None], ...] = (
+            (
+                left,
+                [a.rho_after for a in average],
+                [a.rho_after for a in own],
+                [a.rho_after_se for a in own],
+            ),
+            (
+                middle,
+                [a.delta_rho for a in average],
+                [a.delta_rho for a in own],
+                [a.delta_rho_se for a in own],
+            ),
+            (right, [a.p_increase for a in average], [a.p_increase for a in own], None),
+        )
+        for axis, means, values, se in panels:
+            _draw(axis, index, _Series(BLACK, means))
+            _draw(axis, index, _Series(VERMILION, values, se, sizes))
+        left.set(ylabel="alignment ρ after the layer", ylim=(0, None))
+        middle.set(ylabel="increment Δρ")
+        right.set(ylabel="share P of increases")
+        for axis in (left, middle, right):
+            _layer_axis(axis)
+        figure.legend(
+            handles=_handles(layers[0].null), loc="outside upper center", ncols=7, columnspacing=1.2
+        )
+    return figure
+
+
+def token_distance(analysis: Analysis) -> Figure:
+    """Mean distance between tokens, before the first layer (0) and after each: 0 is consensus."""
+    index = [0, *(layer.index for layer in analysis.layers)]
+    values = [
+        analysis.initial_distance,
+        *(layer.intertoken_distance for layer in analysis.layers),
+    ]
+    with styled():
+        figure = new_figure(COLUMN, 2.2)
+        axis = figure.subplots()
+        axis.plot(index, values, "o-", color=BLUE, label="tokens")
+        # Two independent uniform tokens are at about this distance, exactly so for large d.
+        axis.axhline(np.sqrt(2), color=GREY, lw=0.9, ls=(0, (4, 2)))
+        axis.annotate(
+            "orthogonal tokens, √2",
+            (1, np.sqrt(2)),
+            xycoords=("axes fraction", "data"),
+            xytext=(0, 3),
+            textcoords="offset points",
+            ha="right",
+            fontsize=7,
+            color=GREY,
+        )
+        axis.set(ylabel="mean intertoken distance", ylim=(0, 1.6))
+        _layer_axis(axis)
+    return figure
+
+
+def _draw(axis: Axes, index: np.ndarray, series: _Series) -> None:
+    at = index + series.shift
+    axis.plot(at, series.values, color=series.color)
+    if series.dimensions is not None:
+        for x, value, dimension in zip(at, series.values, series.dimensions, strict=True):
+            marker = _PLANE if dimension == 2 else _LINE
+            axis.plot([x], [value], marker, color=series.color, mec="white", mew=0.5, ms=5)
+    if series.errors is not None and None not in series.errors:
+        errors = [float(error or 0) for error in series.errors]
+        axis.errorbar(
+            at,
+            series.values,
+            yerr=errors,
+            fmt="none",
+            ecolor=series.color,
+            elinewidth=0.9,
+            capsize=1.5,
+        )
+
+
+def _layer_axis(axis: Axes) -> None:
+    axis.set_xlabel("layer")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.margins(x=0.06)
+
+
+def _handles(nulls: Collection[str]) -> list[Line2D]:
+    shown = [("principal", VERMILION), ("all directions", BLACK)]
+    shown += [_NULLS[name] for name in _NULLS if name in nulls]
+    lines = [Line2D([], [], color=color, label=label) for label, color in shown]
+    return [
+        *lines,
+        Line2D([], [], color=GREY, lw=0.9, ls=(0, (4, 2)), label="chance"),
+        Line2D([], [], marker=_LINE, ls="", color=GREY, label="line"),
+        Line2D([], [], marker=_PLANE, ls="", color=GREY, label="plane"),
+    ]

@@ -1,0 +1,73 @@
+"""The spectrum of every layer matrix in the complex plane."""
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Circle
+
+from pmt.experiments import Analysis, LayerAnalysis
+from pmt.figures.style import BLUE, GREY, PAGE, VERMILION, new_figure, styled
+
+_COLUMNS = 3
+
+
+def spectra(analysis: Analysis) -> Figure:
+    """One panel a layer, on common axes.
+
+    The principal eigenvalue (with its conjugate) is marked. The circle holds all lam with
+    |1 + alpha lam| = |1 + alpha lam_1|: where an eigenvalue lies outside of it, the layer with its
+    skip connection amplifies that direction more than the principal one.
+    """
+    layers = analysis.layers
+    columns = min(_COLUMNS, len(layers))
+    rows = -(-len(layers) // columns)
+    low, high, top = _limits(layers)
+    panel = PAGE / _COLUMNS
+    with styled():
+        height = rows * (panel * 0.9 * 2 * top / (high - low) + 0.35) + 0.55
+        figure = new_figure(panel * columns + 0.2, min(max(height, 2.2), 9.5))
+        axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+        for axis, layer in zip(axes.flat, layers, strict=False):
+            _panel(axis, layer, analysis.config.alpha)
+            axis.set(xlim=(low, high), ylim=(-top, top), aspect="equal")
+        for axis in axes.flat[len(layers) :]:
+            axis.set_axis_off()
+        figure.supxlabel("Re λ", fontsize=8)
+        figure.supylabel("Im λ", fontsize=8)
+        figure.legend(handles=_handles(), loc="outside upper center", ncols=3)
+    return figure
+
+
+def _panel(axis: Axes, layer: LayerAnalysis, alpha: float) -> None:
+    values = layer.principal.pairs.values
+    leading = values[: layer.principal.dimension]
+    rest = values[layer.principal.dimension :]
+    if alpha != 0:
+        radius = abs(1 + alpha * leading[0]) / abs(alpha)
+        axis.add_patch(
+            Circle((-1 / alpha, 0), radius, fill=False, edgecolor=GREY, lw=0.9, ls=(0, (4, 2)))
+        )
+    axis.plot(rest.real, rest.imag, ".", color=BLUE, ms=2.5, mew=0, alpha=0.7)
+    axis.plot(leading.real, leading.imag, "o", color=VERMILION, ms=5, mec="white", mew=0.6)
+    outside = int(np.sum(np.abs(1 + alpha * rest) > np.abs(1 + alpha * leading[0]) * (1 + 1e-12)))
+    text = f"layer {layer.index}, case {layer.principal.case}"
+    axis.set_title(text if outside == 0 else f"{text}, {outside} outside", pad=3)
+
+
+def _limits(layers: tuple[LayerAnalysis, ...]) -> tuple[float, float, float]:
+    values = np.concatenate([layer.principal.pairs.values for layer in layers])
+    low, high, top = values.real.min(), values.real.max(), np.abs(values.imag).max()
+    # All real, all imaginary or all one number: still a panel with some width and height.
+    width = max(high - low, 0.4 * top, 0.1 * max(abs(low), abs(high))) or 1.0
+    top = max(top, 0.2 * width)
+    margin = 0.06 * max(width, 2 * top) + (width - (high - low)) / 2
+    return float(low - margin), float(high + margin), float(1.12 * top)
+
+
+def _handles() -> list[Line2D]:
+    return [
+        Line2D([], [], marker="o", ls="", color=VERMILION, mec="white", label="principal λ₁"),
+        Line2D([], [], marker=".", ls="", color=BLUE, label="other eigenvalues of F"),
+        Line2D([], [], color=GREY, lw=0.9, ls=(0, (4, 2)), label="|1 + αλ| = |1 + αλ₁|"),
+    ]

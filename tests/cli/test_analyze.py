@@ -1,0 +1,123 @@
+"""`pmt analyze`: what it writes and shows, and one sentence for every wrong request."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pmt.cli import main
+
+TINY = Path(__file__).parents[1] / "parity" / "data" / "bert-tanh"
+
+
+@pytest.fixture
+def tokens(tmp_path):
+    path = tmp_path / "X.npy"
+    np.save(path, np.random.default_rng(0).normal(size=(4, 3, 24)))
+    return path
+
+
+def analyze(*arguments):
+    return main(["analyze", *map(str, arguments)])
+
+
+def test_it_shows_the_tables_and_what_follows_from_them(tokens, capsys):
+    assert analyze(TINY, "--tokens", tokens) == 0
+    shown = capsys.readouterr().out
+    assert "bert, 3 layers, d = 24, h = 3" in shown and "4 prompts of 3 tokens" in shown
+    assert "exceeds the mean over all directions in" in shown
+    assert "Gaussian null" in shown and "rotated null" in shown
+
+
+def test_everything_at_once_into_a_folder_faults_76_83(tokens, tmp_path, capsys):
+    out, record = tmp_path / "Ergebnis-図", tmp_path / "a.json"
+    options = ("--repeat-layer", 2, "--steps", 9, "--order", "skip", "--dtype", "float64")
+    assert analyze(TINY, "--tokens", tokens, "--out", out, "--json", record, *options) == 0
+    assert "layer 2 repeated 9 times" in capsys.readouterr().out
+    names = ["alignment", "distance", "repetition", "spectra"]
+    expected = {f"{name}.{form}" for name in names for form in ("png", "svg")}
+    expected |= {"analysis.json", "layers.csv", ".pmt-output.json"}
+    assert {path.name for path in out.iterdir()} == expected
+    found = json.loads(record.read_text())
+    assert found == json.loads((out / "analysis.json").read_text())
+    assert found["schema"] == "pmt.analysis/1" and len(found["repeat"]["rho"]) == 10
+    assert found["settings"]["order"] == "skip" and found["settings"]["seed"] == 0
+    rows = list(csv.DictReader((out / "layers.csv").read_text().splitlines()))
+    for row, layer in zip(rows, found["layers"], strict=True):
+        assert float(row["delta_rho"]) == layer["delta_rho"]
+        assert float(row["principal.eigenvalue.re"]) == layer["principal"]["eigenvalue"][0]
+    # Again into its own folder, to the same files.
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    assert analyze(TINY, "--tokens", tokens, "--out", out, *options) == 0
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_the_seed_decides_about_random_tokens_and_nulls(tmp_path):
+    records = []
+    for seed in (0, 0, 1):
+        path = tmp_path / "r.json"
+        assert analyze(TINY, "--json", path, "--seed", seed) == 0
+        records.append(json.loads(path.read_text()))
+    assert records[0] == records[1]
+    assert records[0]["settings"]["tokens"] == [100, 10, 24]
+    assert records[0]["layers"][0]["delta_rho"] != records[2]["layers"][0]["delta_rho"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ((TINY, "--mode", "full"), "--mode full is not there yet"),
+        ((TINY, "--steps", 5), "--steps goes with --repeat-layer"),
+        ((TINY, "--repeat-layer", 4), "no layer 4; the model has layers 1 to 3"),
+        ((TINY, "--repeat-layer", 0), "greater than or equal to 1"),
+        ((TINY, "--order", "size"), "'size' is not one of"),
+        ((TINY, "--alpha", "nan"), "'nan' is not a finite number"),
+        ((TINY, "--alpha", "1e300"), "which float32 cannot hold"),
+        ((TINY, "--dtype", "float16"), "'float16' is not one of"),
+        (("bert-base-uncased",), "no directory 'bert-base-uncased'"),
+        ((TINY, "--tokens", "nothing.npy"), "cannot read nothing.npy"),
+        ((TINY, "--json", "/nowhere/at/all.json"), "cannot write /nowhere/at/all.json"),
+        ((), "Missing argument 'MODEL'"),
+    ],
+)
+def test_faults_64_77_84_wrong_requests(arguments, sentence, one_sentence):
+    assert analyze(*arguments) == 2
+    assert sentence in one_sentence()
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda x: x[0], "shape (3, 24); expected (prompts, n, d)"),
+        (lambda x: x[..., :23], "dimension 23"),
+        (lambda x: np.where(x == x[1, 2, 3], np.nan, x), "nan at prompt 1, token 2, entry 3"),
+        (lambda x: x * (np.arange(3) != 1)[:, None], "token 1 of prompt 0 is zero"),
+        (lambda x: x.astype(str), "must be real numbers"),
+    ],
+)
+def test_faults_46_47_tokens_that_cannot_be_used(tokens, change, sentence, one_sentence):
+    np.save(tokens, change(np.load(tokens)))
+    assert analyze(TINY, "--tokens", tokens) == 2
+    assert sentence in one_sentence()
+
+
+def test_fault_76_a_folder_with_other_files_is_left_alone(tokens, tmp_path, one_sentence):
+    out = tmp_path / "mine"
+    out.mkdir()
+    (out / "alignment.png").write_text("my own")
+    assert analyze(TINY, "--tokens", tokens, "--out", out) == 2
+    assert "choose another folder, or give --overwrite" in one_sentence()
+    assert [path.name for path in out.iterdir()] == ["alignment.png"]
+    assert (out / "alignment.png").read_text() == "my own"
+
+
+def test_fault_14_truncated_weights(tokens, tmp_path, one_sentence):
+    copy = tmp_path / "copy"
+    shutil.copytree(TINY, copy)
+    weights = copy / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    assert analyze(copy, "--tokens", tokens) == 2
+    assert "is not a valid safetensors file" in one_sentence()

@@ -1,0 +1,174 @@
+"""Figures need no display and no global state, say what they show, and stay in their frame."""
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+import scipy.linalg
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+from pmt import figures
+from pmt.errors import RequestError
+from pmt.experiments import AnalysisConfig, RepeatConfig, analyze, repeat_layer
+from tests.experiments.systems import random_stack, stack_of
+
+SMALL = AnalysisConfig(prompts=4, tokens=3)
+
+
+@pytest.fixture(scope="module")
+def analysis():
+    return analyze(random_stack(layers=4, d=8, k=4), SMALL)
+
+
+@pytest.fixture(scope="module")
+def repetition():
+    f = scipy.linalg.block_diag([[1.0, 0.8], [-0.8, 1.0]], 0.4, -0.2)
+    return repeat_layer(stack_of(f), RepeatConfig(layer=1, steps=60, prompts=4, tokens=3))
+
+
+def drawn(analysis, repetition):
+    return {
+        "spectra": figures.spectra(analysis),
+        "alignment": figures.alignment_panels(analysis),
+        "distance": figures.token_distance(analysis),
+        "repetition": figures.repetition(repetition),
+    }
+
+
+def test_every_axis_says_what_it_shows(analysis, repetition):
+    for name, figure in drawn(analysis, repetition).items():
+        for axis in figure.axes:
+            if name == "spectra":
+                continue
+            assert axis.get_xlabel() in ("layer", "step") and axis.get_ylabel()
+    spectra = figures.spectra(analysis)
+    assert {text.get_text() for text in spectra.texts} >= {"Re λ", "Im λ"}
+    assert [axis.get_title().split(",")[0] for axis in spectra.axes[:4]] == [
+        f"layer {i}" for i in (1, 2, 3, 4)
+    ]
+
+
+def test_the_series_are_the_numbers_of_the_analysis(analysis):
+    left, middle, right = figures.alignment_panels(analysis).axes
+    layers = analysis.layers
+    for axis, own, average in (
+        (left, "rho_after", "rho_after"),
+        (middle, "delta_rho", "delta_rho"),
+        (right, "p_increase", "p_increase"),
+    ):
+        lines = [list(line.get_ydata()) for line in axis.lines]
+        assert [getattr(layer.alignment, own) for layer in layers] in lines
+        assert [getattr(layer.average, average) for layer in layers] in lines
+    lines = [list(line.get_ydata()) for line in middle.lines]
+    for name in ("gaussian", "rotated"):
+        assert [layer.null[name].delta_rho for layer in layers] in lines
+    (axis,) = figures.token_distance(analysis).axes
+    expected = [analysis.initial_distance] + [layer.intertoken_distance for layer in layers]
+    assert list(axis.lines[0].get_ydata()) == expected
+
+
+def test_all_eigenvalues_are_in_the_panel(analysis):
+    axis = figures.spectra(analysis).axes[1]
+    points = np.concatenate([line.get_xydata() for line in axis.lines])
+    values = analysis.layers[1].principal.pairs.values
+    wanted = np.stack([values.real, values.imag], axis=1)
+    np.testing.assert_allclose(points[np.lexsort(points.T)], wanted[np.lexsort(wanted.T)])
+    (low, high), (bottom, top) = axis.get_xlim(), axis.get_ylim()
+    assert np.all((points > [low, bottom]) & (points < [high, top]))
+
+
+def test_the_panel_counts_what_the_map_amplifies_more():
+    # |1 - 4| and |1 + 0.9 +- 2i| are both larger than |1 + 1|.
+    f = scipy.linalg.block_diag(1.0, [[0.9, -2], [2, 0.9]], -4.0)
+    (axis,) = figures.spectra(analyze(stack_of(f), SMALL)).axes
+    assert axis.get_title() == "layer 1, case 1, 3 outside"
+
+
+def test_the_predicted_slope_is_that_of_the_run(repetition):
+    right = figures.repetition(repetition).axes[1]
+    (line,) = [line for line in right.lines if line.get_label().startswith("theory")]
+    steps, values = line.get_xdata(), line.get_ydata()
+    np.testing.assert_allclose(values[1:] / values[:-1], repetition.rate.theory)
+    np.testing.assert_allclose(values, repetition.misalignment[steps], rtol=0.2)
+
+
+def texts(figure):
+    """Titles, labels and legends; tick labels beyond the limits exist too but are not drawn."""
+    found = list(figure.texts)
+    for axis in figure.axes:
+        found += [axis.title, axis.xaxis.label, axis.yaxis.label, *axis.texts]
+    legends = [*figure.legends, *(axis.get_legend() for axis in figure.axes)]
+    found += [text for legend in legends if legend is not None for text in legend.get_texts()]
+    return [text for text in found if text.get_text().strip()]
+
+
+def test_no_text_leaves_the_frame_or_covers_another(analysis, repetition):
+    for name, figure in drawn(analysis, repetition).items():
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        width, height = canvas.get_width_height()
+        boxes = [(text.get_text(), text.get_window_extent()) for text in texts(figure)]
+        assert boxes
+        for i, (text, box) in enumerate(boxes):
+            inside = box.x0 >= -1 and box.y0 >= -1 and box.x1 <= width + 1 and box.y1 <= height + 1
+            assert inside, (name, text, box, (width, height))
+            for other, second in boxes[:i]:
+                assert not box.overlaps(second), (name, text, other)
+
+
+def test_legible_at_column_width(analysis, repetition):
+    for figure in drawn(analysis, repetition).values():
+        assert figure.get_figwidth() <= 7.2
+        assert min(text.get_fontsize() for text in texts(figure)) >= 6.5
+
+
+def test_odd_results_are_drawn_too():
+    one = analyze(stack_of([[0.5]]), AnalysisConfig(prompts=1, tokens=1, nulls=()))
+    real = analyze(stack_of(*[np.diag([1.0, 0.5, 0.2])] * 13), replace(SMALL, alpha=0.0))
+    for analysis in (one, real):
+        for draw in (figures.spectra, figures.alignment_panels, figures.token_distance):
+            assert figures.figure_bytes(draw(analysis)).startswith(b"\x89PNG")
+    lost = RepeatConfig(layer=1, steps=2, prompts=1, tokens=1)
+    assert figures.figure_bytes(
+        figures.repetition(repeat_layer(stack_of(np.diag([1.0, -3.0])), lost))
+    )
+
+
+@pytest.mark.parametrize("form", figures.FORMATS)
+def test_the_same_figure_gives_the_same_bytes(analysis, form):
+    first = figures.figure_bytes(figures.alignment_panels(analysis), form)
+    assert first == figures.figure_bytes(figures.alignment_panels(analysis), form)
+
+
+def test_save_writes_the_formats_asked_for_fault_83(analysis, tmp_path):
+    folder = tmp_path / "Bilder-図"
+    folder.mkdir()
+    paths = figures.save(figures.token_distance(analysis), folder, "distance", figures.FORMATS)
+    assert [path.name for path in paths] == ["distance.png", "distance.svg", "distance.pdf"]
+    assert b"<svg" in paths[1].read_bytes()
+
+
+def test_an_unknown_format_is_refused(analysis):
+    with pytest.raises(RequestError, match="'bmp'; it must be one of png, svg, pdf"):
+        figures.figure_bytes(figures.token_distance(analysis), "bmp")
+
+
+def test_the_users_settings_neither_matter_nor_change(analysis):
+    plain = figures.figure_bytes(figures.token_distance(analysis))
+    with mpl.rc_context({"font.size": 30, "axes.grid": False}):
+        assert figures.figure_bytes(figures.token_distance(analysis)) == plain
+        assert mpl.rcParams["font.size"] == 30
+
+
+def test_fault_82_no_display_and_no_pyplot():
+    code = (
+        "import sys, pmt.figures; "
+        "sys.exit('matplotlib.pyplot' in sys.modules or 'matplotlib.backends' in "
+        "{m for m in sys.modules if 'tk' in m})"
+    )
+    environment = {"PATH": "", "MPLBACKEND": "", "HOME": "/nonexistent"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, check=False)
+    assert done.returncode == 0
