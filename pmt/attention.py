@@ -60,7 +60,7 @@ class LocalWindow:
 @register_dataclass
 @dataclass(frozen=True)
 class Boolean:
-    """``matrix[i, j]`` says whether token i attends to j; shape ``(h, n, n)`` gives one per head."""
+    """``matrix[i, j]``: whether token i attends to token j; ``(h, n, n)`` gives one per head."""
 
     matrix: Bool[AnyArray, "*h n n"]
 

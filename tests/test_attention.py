@@ -60,7 +60,7 @@ def test_softmax_survives_huge_logits(size):
     """Fault 55: e^1e30 overflows, the weights do not."""
     logits = size * jnp.array([[1.0, 0.5], [-1.0, 1.0]])
     np.testing.assert_array_equal(softmax_weights(logits, Full()), [[1.0, 0.0], [0.0, 1.0]])
-    gradient = jax.grad(lambda l: softmax_weights(l, Causal())[1, 0])(logits)
+    gradient = jax.grad(lambda a: softmax_weights(a, Causal())[1, 0])(logits)
     assert np.isfinite(np.asarray(gradient)).all()
 
 

@@ -33,7 +33,7 @@ def test_norm_survives_extreme_scales():
 
 
 def test_subnormal_vector_counts_as_zero():
-    """Fault 56: devices flush subnormals, so a direction read off them would be device dependent."""
+    """Fault 56: devices flush subnormals; a direction read off them would depend on the device."""
     y = jnp.array([5e-324, 1e-310, 0.0])
     np.testing.assert_array_equal(sphere.normalize(y), np.zeros(3))
 

@@ -90,7 +90,7 @@ def _check(
                     "raise --keep for them"
                 )
     if json is not None:
-        write_json(json, {"schema": SCHEMA, "statements": [_as_json(r) for r in results]})
+        write_json(json, {"schema": SCHEMA, "statements": [as_json(r) for r in results]})
     differing = [form for _, form in forms if not form.as_expected]
     show(
         f"{len(results)} statements, {len(forms)} forms, {len(forms) - len(differing)} as expected"
@@ -141,7 +141,8 @@ def _remarks(result: "StatementResult", form: "FormResult") -> list[str]:
     return lines
 
 
-def _as_json(result: "StatementResult") -> dict[str, Any]:
+def as_json(result: "StatementResult") -> dict[str, Any]:
+    """One statement in the form of schema ``pmt.verify/1``."""
     statement = result.statement
     return {
         "id": statement.id,

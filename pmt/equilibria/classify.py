@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
@@ -13,7 +14,7 @@ from pmt.dynamics.simulate import check_tokens
 from pmt.equilibria.constructors import attended_means, describe
 from pmt.equilibria.equilibrium import Kind, Status
 from pmt.errors import RequestError
-from pmt.numerics import AnyArray, epsilon
+from pmt.numerics import AnyArray, einsum, epsilon
 
 
 @dataclass(frozen=True)
@@ -25,9 +26,10 @@ class Classification:
         if the state is neither fixed nor a 2-cycle.
       status: as for ``Equilibrium``, within ``tolerance``.
       margins: for each test, ``tolerance`` minus the measured defect; positive means it passes.
-        Tests: ``fixed``, ``2-cycle``, ``equal tokens``, ``opposite tokens``, ``eigenvector``,
-        ``attended means``. The classes overlap (a balanced pair at an eigenvector is bipartite
-        and, for ``Oja``, polygonal): read the margins for all that hold.
+        Tests: ``fixed`` (|f(x) − x| relative to alpha |F| where that is below 1), ``2-cycle``,
+        ``equal tokens``, ``opposite tokens``, ``eigenvector``, ``attended means``. The classes
+        overlap (a balanced pair at an eigenvector is bipartite and, for ``Oja``, polygonal): read
+        the margins for all that hold.
       tolerance: the chord below which two tokens count as equal, and the bound on all defects.
       clusters: for each token the number of its cluster, counted from 0 by first appearance.
       cluster_count: m.
@@ -72,20 +74,7 @@ def classify(
     if not 0 < tolerance < 1:
         raise RequestError(f"tolerance is {tolerance!r}; it must lie strictly between 0 and 1")
 
-    image = system(x)
-    matrix = system.layer_matrix
-    reference = x[0]
-    signs = jnp.where(jnp.sum(x * reference[None, :], axis=-1) < 0, -1.0, 1.0).astype(x.dtype)
-    along = matrix @ reference
-    scale = max(float(jnp.linalg.norm(matrix, 2)), float(jnp.finfo(x.dtype).tiny))
-    defects = {
-        "fixed": jnp.max(sphere.norm(image - x)),
-        "2-cycle": jnp.max(sphere.norm(image + x)),
-        "equal tokens": jnp.max(sphere.norm(x - reference[None, :])),
-        "opposite tokens": jnp.max(sphere.norm(signs[:, None] * x - reference[None, :])),
-        "eigenvector": sphere.norm(sphere.tangent_projection(reference, along)) / scale,
-        "attended means": jnp.max(sphere.norm(attended_means(system, x))),
-    }
+    defects, signs = _measure(system, x)
     margins = {name: tolerance - float(value) for name, value in defects.items()}
     passes = {name: margin > 0 for name, margin in margins.items()}
     if point.status == "undefined":
@@ -105,10 +94,27 @@ def classify(
         clusters=labels,
         cluster_count=int(labels.max()) + 1,
         cluster_gap=gap,
-        eigenvector=reference if signed else None,
-        eigenvalue=float(jnp.dot(reference, along)) if signed else None,
+        eigenvector=x[0] if signed else None,
+        eigenvalue=_rayleigh(system.layer_matrix, x[0]) if signed else None,
         signs=signs if signed else None,
     )
+
+
+@jax.jit
+def _measure(system: Any, x: Float[Array, "n d"]) -> tuple[dict[str, Array], Float[Array, " n"]]:
+    image, matrix, reference = system(x), system.layer_matrix, x[0]
+    signs = jnp.where(jnp.sum(x * reference[None, :], axis=-1) < 0, -1.0, 1.0).astype(x.dtype)
+    along = einsum("de,e->d", matrix, reference)
+    scale = jnp.maximum(jnp.linalg.norm(matrix), jnp.finfo(x.dtype).tiny)
+    defects = {
+        "fixed": jnp.max(sphere.norm(image - x)),
+        "2-cycle": jnp.max(sphere.norm(image + x)),
+        "equal tokens": jnp.max(sphere.norm(x - reference[None, :])),
+        "opposite tokens": jnp.max(sphere.norm(signs[:, None] * x - reference[None, :])),
+        "eigenvector": sphere.norm(sphere.tangent_projection(reference, along)) / scale,
+        "attended means": jnp.max(sphere.norm(attended_means(system, x))),
+    }
+    return defects, signs
 
 
 def _kind(passes: dict[str, bool]) -> Kind:
@@ -117,6 +123,11 @@ def _kind(passes: dict[str, bool]) -> Kind:
     if passes["opposite tokens"] and passes["eigenvector"]:
         return "bipartite"
     return "polygonal" if passes["attended means"] else "clustering"
+
+
+def _rayleigh(matrix: Any, v: Any) -> float:
+    direction = np.asarray(v, np.float64)
+    return float(direction @ np.asarray(matrix, np.float64) @ direction)
 
 
 def _clusters(x: np.ndarray, tolerance: float) -> tuple[np.ndarray, float]:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -134,6 +135,7 @@ def polygonal(
     return replace(point, conditions=(vanishing, *point.conditions))
 
 
+@jax.jit
 def attended_means(system: Any, x: Float[Array, "n d"]) -> Float[Array, "h n d"]:
     """z^h_i = Σ_j a^h_ij x_j: what every head of every token looks at, on average."""
     return einsum("hij,jd->hid", head_attention(system, x), x)
@@ -173,17 +175,16 @@ def describe(system: Any, x: Float[Array, "n d"], kind: Kind) -> Equilibrium:
     With u_i = update_i(x): fixed iff Π_i u_i = 0 and 1 + alpha x_iᵀ u_i > 0 for every token.
     """
     _check_autonomous(system, x.shape[0])
-    update = system.update(x)
-    across = float(jnp.max(sphere.norm(sphere.tangent_projection(x, update))))
+    measured = _measure(system, x)
     alpha = float(system.alpha)
-    along = np.asarray(1.0 + alpha * jnp.sum(x * update, axis=-1), np.float64)
-    size = 1.0 + abs(alpha) * float(jnp.max(sphere.norm(update)))
-    tolerance = _tolerance(x, size)
+    across = abs(alpha) * float(measured["across"])
+    along = np.asarray(measured["along"], np.float64)
+    tolerance = _tolerance(x, 1.0 + abs(alpha) * float(measured["update"]))
     conditions = (
         Condition(
             "direction",
             "the update is parallel to every token: |Π_i u_i| = 0 (within rounding)",
-            tolerance - abs(alpha) * across,
+            tolerance - across,
         ),
         Condition(
             "orientation",
@@ -192,8 +193,24 @@ def describe(system: Any, x: Float[Array, "n d"], kind: Kind) -> Equilibrium:
             tolerance,
         ),
     )
-    status = _status(along, abs(alpha) * across, tolerance)
-    return Equilibrium(x, kind, status, conditions, _residual(system, x, status))
+    status = _status(along, across, tolerance)
+    residual = {
+        "undefined": float("nan"),
+        "2-cycle": float(measured["cycle_residual"]),
+    }.get(status, float(measured["residual"]))
+    return Equilibrium(x, kind, status, conditions, residual)
+
+
+@jax.jit
+def _measure(system: Any, x: Float[Array, "n d"]) -> dict[str, Array]:
+    update, image = system.update(x), system(x)
+    return {
+        "across": jnp.max(sphere.norm(sphere.tangent_projection(x, update))),
+        "along": 1.0 + system.alpha * jnp.sum(x * update, axis=-1),
+        "update": jnp.max(sphere.norm(update)),
+        "residual": jnp.max(sphere.norm(image - x)),
+        "cycle_residual": jnp.max(sphere.norm(system(image) - x)),
+    }
 
 
 def _signed(
@@ -214,13 +231,14 @@ def _signed(
     signs = jnp.asarray(pattern, dtype)
     x = signs[:, None] * v[None, :]
     point = describe(system, x, kind)
-    eigenvalue = float(einsum("d,de,e->", v, system.layer_matrix, v))
+    direction = np.asarray(v, np.float64)
+    eigenvalue = float(direction @ np.asarray(system.layer_matrix, np.float64) @ direction)
     where = "1 + alpha λ > 0" if kind == "consensus" else "1 + alpha λ γ_i > 0 for every token"
     if kind == "bipartite" and system.__class__.__name__ == "Oja":
         where += " (full attention: alpha |λ| |n1 − n2| / n < 1)"
-    direction, orientation = point.conditions
+    parallel, orientation = point.conditions
     named = (
-        direction,
+        parallel,
         Condition(where.split(" (")[0], where, orientation.margin, orientation.tolerance),
     )
     return Equilibrium(
@@ -245,13 +263,6 @@ def _status(along: np.ndarray, across: float, tolerance: float) -> Status:
     if (along > 0).all():
         return "equilibrium"
     return "2-cycle" if (along < 0).all() else "not fixed"
-
-
-def _residual(system: Any, x: Float[Array, "n d"], status: Status) -> float:
-    if status == "undefined":
-        return float("nan")
-    image = system(system(x)) if status == "2-cycle" else system(x)
-    return float(jnp.max(sphere.norm(image - x)))
 
 
 def _tolerance(x: Float[Array, "n d"], size: float) -> float:

@@ -48,8 +48,9 @@ def newton(
 
     Each step solves (C − J) ξ = B(x)ᵀ f(x), C = diag(x_i·f(x)_i), which is I − J at an equilibrium,
     in the least-squares sense (so that continua of equilibria do no harm), moves to
-    normalize(x + t B ξ), and halves t until the residual falls. Newton finds equilibria whether stable or not; where f(x)_i = −x_i for all tokens the
-    result says ``TWO_CYCLE``, and where it happens for some ``BUDGET_ENDED``.
+    normalize(x + t B ξ), and halves t until the residual falls. Newton finds equilibria whether
+    stable or not; where f(x)_i = −x_i for all tokens the result says ``TWO_CYCLE``, and where it
+    happens for some ``BUDGET_ENDED``.
 
     Args:
       system: an autonomous map.

@@ -6,6 +6,7 @@ masked attention are read off strongly connected blocks, several heads are reduc
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -40,28 +41,36 @@ def signed_multipliers(
       v: unit eigenvector.
       signs: ±1 for every token.
     """
-    heads = np.asarray(head_maps(system)[0])
-    weights = np.asarray(signed_attention(system, v, signs), np.float64)
-    weights = np.broadcast_to(weights, (len(heads), *weights.shape[1:]))
-    factors = np.abs(np.asarray(signed_factors(system, v, signs), np.float64))
+    parts = {name: np.asarray(a, np.float64) for name, a in _parts(system, v, signs).items()}
+    weights, blocks, factors = parts["weights"], parts["blocks"], parts["factors"]
     alpha = float(system.alpha)
     eps = max(epsilon(v.dtype), float(np.finfo(float).eps))
     full = isinstance(system.mask, attention.Full)
     groups = np.asarray(signs) > 0
     if np.abs(weights - weights[:1]).max() <= 8 * eps:
-        reduced = np.asarray(transverse(system.layer_matrix, v), np.float64)
-        others = _bounded_others(reduced, eps)
+        others = _bounded_others(parts["reduced"], eps)
         return _one_head(alpha, others, weights[0], factors, groups, full, eps)
-    basis = sphere.tangent_basis(v)
-    blocks = np.asarray(einsum("ae,hab,bf->hef", basis, jnp.asarray(heads), basis), np.float64)
     if full:
         return _grouped_heads(alpha, blocks, weights, factors, groups, eps)
     size = blocks.shape[-1]
     matrix = alpha * np.einsum("hij,hef->iejf", weights, blocks)
     matrix = np.eye(len(factors) * size) + matrix.reshape(len(factors) * size, -1)
     matrix = matrix / np.repeat(factors, size)[:, None]
-    error = float(8 * eps * len(heads) * np.linalg.norm(matrix))
+    error = float(8 * eps * len(blocks) * np.linalg.norm(matrix))
     return block_eigenvalues(matrix[None], np.any(weights > 0, axis=0), error, width=size)
+
+
+@jax.jit
+def _parts(system: Any, v: Float[Array, " d"], signs: Float[Array, " n"]) -> dict[str, Array]:
+    value, _ = head_maps(system)
+    n, basis = signs.shape[0], sphere.tangent_basis(v)
+    weights = signed_attention(system, v, signs)
+    return {
+        "weights": jnp.broadcast_to(weights, (value.shape[0], n, n)),
+        "factors": jnp.abs(signed_factors(system, v, signs)),
+        "reduced": transverse(system.layer_matrix, v),
+        "blocks": einsum("ae,hab,bf->hef", basis, value, basis),
+    }
 
 
 def _bounded_others(reduced: np.ndarray, eps: float) -> BoundedEigenvalues:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -11,6 +12,9 @@ from pmt.dynamics.systems import MultiHead, Oja, head_maps
 from pmt.equilibria import Classification, Equilibrium
 from pmt.numerics import epsilon
 from pmt.stability import conditions as margins
+
+_theorem_3 = jax.jit(margins.theorem_3_margins)
+_exact = jax.jit(margins.exact_bipartite_margin)
 
 
 def theorem_conditions(system: Any, point: Equilibrium | Classification) -> tuple[Condition, ...]:
@@ -119,8 +123,8 @@ def _bipartite(
     theta = float(v @ np.asarray(head_maps(system)[1][0], np.float64) @ v)
     own = int(np.argmin(np.abs(values - point.eigenvalue)))
     others = jnp.asarray(np.delete(values, own))
-    found = margins.theorem_3_margins(alpha, values[own], others, theta, n1, n2)
-    exact = margins.exact_bipartite_margin(values[own], others, theta, n1, n2)
+    found = _theorem_3(alpha, values[own], others, theta, float(n1), float(n2))
+    exact = _exact(values[own], others, theta, float(n1), float(n2))
     return (
         Condition(
             "theorem 3, step",
@@ -134,7 +138,7 @@ def _bipartite(
         Condition(
             "theorem 3, condition 2",
             "|τ_l| < 1 + Δ_l and |Δ_l| < 1 for every l ≠ k",
-            float(jnp.min(found.schur_cohn)),
+            float(np.min(found.schur_cohn)),
             tolerance,
         ),
         Condition("theorem 3, condition 3", "1/g_i < 1, i = 1, 2", float(found.single), tolerance),

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -22,6 +23,18 @@ Verdict = Literal["stable", "unstable", "marginal", "undecided"]
 
 AFFORDABLE = 1024
 """Largest n(d − 1) for which the closed form is compared with the autodiff Jacobian by default."""
+
+# Compiled as one: operation by operation they take many times as long for every new shape.
+_extrinsic = jax.jit(jacobian.extrinsic)
+_intrinsic = jax.jit(jacobian.intrinsic)
+_signed_consensus = jax.jit(jacobian.signed_consensus)
+
+
+# Compiled whole: operation by operation, every new shape would cost seconds.
+_intrinsic = jax.jit(jacobian.intrinsic)
+_extrinsic = jax.jit(jacobian.extrinsic)
+_signed_consensus = jax.jit(jacobian.signed_consensus)
+_signed_factors = jax.jit(jacobian.signed_factors)
 
 
 @dataclass(frozen=True)
@@ -109,7 +122,7 @@ def analyze(
         # A state that came out of an iteration sits near, not at, the point it was classified as.
         rounding += _defect(known)
         return _assemble(system, known, x, spectrum, "closed form", rounding, affordable)
-    dense = np.asarray(jacobian.intrinsic(system, x))
+    dense = np.asarray(_intrinsic(system, x))
     noise = 16 * epsilon(x.dtype) * max(1, dense.shape[0]) ** 0.5 * float(np.linalg.norm(dense))
     spectrum = bounded_eigenvalues(dense, noise)
     return _assemble(system, known, x, spectrum, "dense", None, 0)
@@ -138,9 +151,9 @@ def _direction(known: Equilibrium | Classification) -> tuple[Array, Array]:
 
 
 def _step_size(system: Any, v: Float[Array, " d"], signs: Float[Array, " n"]) -> float:
-    norm = float(jnp.linalg.norm(system.layer_matrix))
-    factors = jacobian.signed_factors(system, v, signs)
-    return (1.0 + abs(float(system.alpha)) * norm) / float(jnp.min(jnp.abs(factors)))
+    norm = float(np.linalg.norm(np.asarray(system.layer_matrix, np.float64)))
+    factors = np.abs(np.asarray(_signed_factors(system, v, signs), np.float64))
+    return (1.0 + abs(float(system.alpha)) * norm) / float(factors.min())
 
 
 def _defect(known: Equilibrium | Classification) -> float:
@@ -198,6 +211,8 @@ def _disagreement(
     n, d = x.shape
     if method != "closed form" or n * (d - 1) > affordable:
         return None
-    automatic = np.asarray(jacobian.extrinsic(system, x))
-    closed = np.asarray(jacobian.signed_consensus(system, *_direction(known)))
-    return float(np.abs(closed - automatic).max() / np.abs(automatic).max())
+    automatic = np.asarray(_extrinsic(system, x))
+    closed = np.asarray(_signed_consensus(system, *_direction(known)))
+    largest = float(np.abs(automatic).max())
+    # On S⁰ there is nowhere to move and the Jacobian is zero.
+    return float(np.abs(closed - automatic).max()) / (largest or 1.0)

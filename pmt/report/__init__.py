@@ -1,0 +1,16 @@
+"""Results into one self-contained HTML page. Runs nothing and knows no theory: it is handed both."""
+
+from pmt.report.page import Figure, Section, Table, render
+from pmt.report.sections import equilibrium, repeated_layer, statements, summary, transformer
+
+__all__ = [
+    "Figure",
+    "Section",
+    "Table",
+    "equilibrium",
+    "render",
+    "repeated_layer",
+    "statements",
+    "summary",
+    "transformer",
+]
