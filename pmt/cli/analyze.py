@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from pmt.cli.layer_tables import screen_parts
 from pmt.cli.options import (
     Device,
     Dtype,
@@ -21,8 +22,6 @@ from pmt.errors import RequestError
 from pmt.files import prepare_output_directory, write_atomically, write_json
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from pmt.experiments import Analysis, AnalysisConfig, Repetition
 
 ModelName = Annotated[
@@ -66,7 +65,6 @@ Steps = Annotated[
 
 _STEPS = 200
 _WRITER = "pmt analyze"
-_NULL_NAMES = {"gaussian": "Gaussian", "rotated": "rotated"}
 
 
 def analyze(
@@ -115,7 +113,7 @@ def analyze(
         write_json(json, found)
     if folder is not None:
         _write(folder, analysis, repetition, found)
-    show(*_screen(analysis, repetition))
+    show(*screen_parts(analysis, repetition))
     if folder is not None:
         show(f"figures and tables are in {folder}")
 
@@ -208,143 +206,3 @@ def _flat(name: str, value: Any) -> list[tuple[str, Any]]:
             for pair in _flat(f"{name}.{labels[index] if labels else index}", item)
         ]
     return [] if value is None and name == "plane" else [(name, "" if value is None else value)]
-
-
-def _screen(analysis: "Analysis", repetition: "Repetition | None") -> list["str | Table"]:
-    model, config = analysis.model, analysis.config
-    prompts, n, _ = analysis.shape
-    parts: list[str | Table] = [
-        f"{model.name} ({model.family}, {model.layers} layers, d = {model.d}, h = {model.h}), "
-        f"stripped mode{', with biases' if analysis.biases else ''}, alpha = {config.alpha:g}, "
-        f"{prompts} prompts of {n} tokens, {analysis.dtype} on {analysis.device}",
-        _spectra_table(analysis),
-        _alignment_table(analysis),
-        _increment_table(analysis),
-        *_findings(analysis),
-    ]
-    return parts if repetition is None else [*parts, *_repetition_lines(repetition)]
-
-
-def _spectra_table(analysis: "Analysis") -> "Table":
-    table = _table(f"Layer matrices, eigenvalues in the order '{analysis.config.order}'")
-    for name in ("layer", "λ1", "λ2", "λ3", "case", "gap", "condition", "|v1ᵀv2|", "residual"):
-        table.add_column(name, justify="right")
-    for layer in analysis.layers:
-        principal = layer.principal
-        values = [_complex(value) for value in principal.pairs.values[:3]]
-        table.add_row(
-            str(layer.index),
-            *values,
-            *[""] * (3 - len(values)),
-            str(principal.case),
-            _optional(principal.gap, ".4f"),
-            f"{principal.condition:#.3g}",
-            _optional(principal.collinearity, ".4f"),
-            f"{principal.residual:.1e}",
-        )
-    return table
-
-
-def _alignment_table(analysis: "Analysis") -> "Table":
-    table = _table("Alignment ρ with the principal line or plane, ± one standard error")
-    for name in ("layer", "dim", "before", "after", "chance", "all directions", "distance"):
-        table.add_column(name, justify="right")
-    for layer in analysis.layers:
-        own = layer.alignment
-        table.add_row(
-            str(layer.index),
-            str(layer.principal.dimension),
-            f"{own.rho_before:.4f}",
-            _with_error(own.rho_after, own.rho_after_se),
-            f"{layer.chance:.4f}",
-            f"{layer.average.rho_after:.4f}",
-            f"{layer.intertoken_distance:.4f}",
-        )
-    return table
-
-
-def _increment_table(analysis: "Analysis") -> "Table":
-    nulls = list(analysis.layers[0].null)
-    table = _table("Increment Δρ over the layer, and share P of tokens with an increase")
-    for name in (
-        "layer",
-        "Δρ",
-        *(f"{_NULL_NAMES[null]} null" for null in nulls),
-        "all",
-        "P",
-        "all",
-    ):
-        table.add_column(name, justify="right")
-    for layer in analysis.layers:
-        own, average = layer.alignment, layer.average
-        table.add_row(
-            str(layer.index),
-            _with_error(own.delta_rho, own.delta_rho_se),
-            *(_with_error(layer.null[n].delta_rho, layer.null[n].se) for n in nulls),
-            f"{average.delta_rho:.4f}",
-            f"{own.p_increase:.3f}",
-            f"{average.p_increase:.3f}",
-        )
-    return table
-
-
-def _findings(analysis: "Analysis") -> list[str]:
-    """What a reader may conclude, and against what."""
-    layers = analysis.layers
-    count = len(layers)
-    above = sum(layer.alignment.delta_rho > layer.average.delta_rho for layer in layers)
-    lines = [
-        f"Δρ of the principal direction exceeds the mean over all directions in {above} of "
-        f"{count} layers"
-    ]
-    for name in layers[0].null:
-        beyond = 0
-        for layer in layers:
-            null, own = layer.null[name], layer.alignment
-            if own.delta_rho_se is not None and null.se is not None:
-                error = (own.delta_rho_se**2 + null.se**2) ** 0.5
-                beyond += own.delta_rho - null.delta_rho > 2 * error
-        lines.append(
-            f"it exceeds the {_NULL_NAMES[name]} null, which keeps the layer's attention, by more "
-            f"than two standard errors in {beyond} of {count}"
-        )
-    return lines
-
-
-def _repetition_lines(repetition: "Repetition") -> list[str]:
-    config, rate = repetition.config, repetition.rate
-    lines = [
-        f"layer {config.layer} repeated {config.steps} times: ρ with its principal direction goes "
-        f"from {repetition.rho[0]:.4f} to {repetition.rho[-1]:.4f} (chance "
-        f"{repetition.chance:.4f}), the tokens' distance from "
-        f"{repetition.intertoken_distance[0]:.4f} to {repetition.intertoken_distance[-1]:.2e}"
-    ]
-    if not repetition.attracting:
-        lines.append("that direction is not the one that the map selects (see --order skip)")
-    elif rate.theory is not None and rate.measured is not None:
-        lines.append(
-            f"the distance from it shrinks by {rate.measured:.5f} a step; theory says "
-            f"|1 + αλ2| / |1 + αλ1| = {rate.theory:.5f}"
-        )
-    return lines
-
-
-def _table(title: str) -> "Table":
-    from rich import box
-    from rich.table import Table
-
-    return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-
-
-def _complex(value: complex) -> str:
-    if value.imag == 0:
-        return f"{value.real:.4f}"
-    return f"{value.real:.4f}{'+' if value.imag > 0 else '-'}{abs(value.imag):.4f}i"
-
-
-def _optional(value: float | None, form: str) -> str:
-    return "" if value is None else f"{value:{form}}"
-
-
-def _with_error(value: float, error: float | None) -> str:
-    return f"{value:.4f}" if error is None else f"{value:.4f} ± {error:.4f}"

@@ -4,7 +4,7 @@ Stripped mode: x <- normalize(x + alpha * Attention(x)), with the layer's own we
 else of it (Sec. 3 and App. B of arXiv 2605.25619).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,6 +29,7 @@ from pmt.spectral import (
     chance,
     principal,
     rho,
+    standard_error,
     summarize,
 )
 
@@ -47,6 +48,8 @@ class AnalysisConfig:
       prompts, tokens: how many random prompts, of how many tokens each.
       seed: of the random tokens and of the null models.
       nulls: which null models, of ``"gaussian"`` and ``"rotated"``.
+      draws: how often each null model is drawn; they differ more from each other than the tokens
+        make them differ.
     """
 
     order: str = "real"
@@ -55,12 +58,15 @@ class AnalysisConfig:
     tokens: int = 10
     seed: int = 0
     nulls: tuple[str, ...] = NULLS
+    draws: int = 4
 
     def __post_init__(self) -> None:
         check_order(self.order, self.alpha)
         unknown = sorted(set(self.nulls) - set(NULLS))
         if unknown:
             raise RequestError(f"there is no null model {unknown[0]!r}; there are {NULLS}")
+        if self.draws < 1:
+            raise RequestError(f"draws is {self.draws}; it must be at least 1")
 
 
 @dataclass(frozen=True)
@@ -79,19 +85,19 @@ class ModelInfo:
 
 @dataclass(frozen=True)
 class NullAlignment:
-    """Increments under a null model, with its own principal direction.
+    """Increments under a null model, with its own principal direction; means over its draws.
 
     Attributes:
       delta_rho, p_increase: as for the layer itself.
-      se: standard error of ``delta_rho`` over prompts, for the one model that was drawn; None for
-        a single prompt.
-      dimension: 1 or 2, that of its principal direction.
+      se: standard error of ``delta_rho``: over prompts, and over draws if there are several, added
+        in quadrature; None for a single prompt.
+      dimension: 1 or 2, that of its principal direction; None where draws differ in it.
     """
 
     delta_rho: float
     p_increase: float
     se: float | None
-    dimension: int
+    dimension: int | None
 
 
 @dataclass(frozen=True)
@@ -167,7 +173,7 @@ def _unseen(done: int) -> None:
 
 def count_of_steps(layers: int, config: AnalysisConfig) -> int:
     """How often ``analyze`` calls its ``progress``."""
-    return layers * (2 + ("gaussian" in config.nulls))
+    return layers * (2 + config.draws * ("gaussian" in config.nulls))
 
 
 def analyze(
@@ -198,15 +204,14 @@ def analyze(
     if tokens is None:
         tokens = random_tokens(config.prompts, config.tokens, d, config.seed)
     x = prepare_tokens(tokens, d, dtype)
-    spectra, null_spectra = _spectra(stack, config, progress)
+    spectra, gaussian = _spectra(stack, config, progress)
     layers = []
     initial = _distance(x)
     for index in range(stack.depth):
         layer = stack.layer(index)
         following = advance(layer, x, f"layer {index + 1}")
-        layers.append(
-            _layer(layer, index, (x, following), (spectra[index], null_spectra[index]), config)
-        )
+        bases = [drawn[index].basis for drawn in gaussian]
+        layers.append(_layer(layer, index, (x, following), spectra[index], bases, config))
         x = following
         progress(1)
     return Analysis(
@@ -254,34 +259,39 @@ def advance(layer: MultiHead, x: jax.Array, where: str) -> jax.Array:
 
 def _spectra(
     stack: LayerStack, config: AnalysisConfig, progress: Progress
-) -> tuple[tuple[Principal, ...], tuple[Principal | None, ...]]:
+) -> tuple[tuple[Principal, ...], list[tuple[Principal, ...]]]:
+    """Of every layer, and of every layer under each draw of the Gaussian null."""
     trained = principal(stack, config.order, config.alpha, progress)
-    if "gaussian" not in config.nulls:
-        return trained, (None,) * stack.depth
-    sums = np.stack(
-        [sum(gaussian_maps(stack.layer(i), config.seed, i)) for i in range(stack.depth)]
-    )
-    return trained, principal(sums, config.order, config.alpha, progress)
+    drawn = []
+    for draw in range(config.draws if "gaussian" in config.nulls else 0):
+        sums = [
+            sum(gaussian_maps(stack.layer(index), config.seed, draw, index))
+            for index in range(stack.depth)
+        ]
+        drawn.append(principal(np.stack(sums), config.order, config.alpha, progress))
+    return trained, drawn
 
 
 def _layer(
     layer: MultiHead,
     index: int,
     states: tuple[jax.Array, jax.Array],
-    spectra: tuple[Principal, Principal | None],
+    own: Principal,
+    gaussian: list[np.ndarray],
     config: AnalysisConfig,
 ) -> LayerAnalysis:
     before, after = states
-    own, gaussian = spectra
     dtype, d = before.dtype, before.shape[-1]
     null = {}
-    if gaussian is not None:
-        moved = apply_gaussian(layer, gaussian_maps(layer, config.seed, index), before)
-        null["gaussian"] = _null(gaussian.basis, before, moved)
+    if gaussian:
+        maps = (gaussian_maps(layer, config.seed, draw, index) for draw in range(len(gaussian)))
+        moved = (apply_gaussian(layer, heads, before) for heads in maps)
+        null["gaussian"] = _null(before, zip(gaussian, moved, strict=True))
     if "rotated" in config.nulls:
-        rotation = random_rotation(d, config.seed, index)
-        moved = apply_rotated(layer, rotation, before)
-        null["rotated"] = _null(rotation @ own.basis, before, moved)
+        rotations = (random_rotation(d, config.seed, draw, index) for draw in range(config.draws))
+        null["rotated"] = _null(
+            before, ((r @ own.basis, apply_rotated(layer, r, before)) for r in rotations)
+        )
     return LayerAnalysis(
         index=index + 1,
         mask=_mask_name(layer.mask),
@@ -305,9 +315,23 @@ def _alignment(basis: np.ndarray, before: jax.Array, after: jax.Array) -> Alignm
 _rho = jax.jit(rho)
 
 
-def _null(basis: np.ndarray, before: jax.Array, after: jax.Array) -> NullAlignment:
-    found = _alignment(basis, before, after)
-    return NullAlignment(found.delta_rho, found.p_increase, found.delta_rho_se, basis.shape[1])
+def _null(before: jax.Array, draws: Iterable[tuple[np.ndarray, jax.Array]]) -> NullAlignment:
+    """From the basis of the principal direction and the next state of every draw."""
+    increments, dimensions = [], set()
+    for basis, after in draws:
+        directions = as_directions(basis, before.dtype)
+        low, high = (np.asarray(_rho(x, directions)[..., 0], np.float64) for x in (before, after))
+        increments.append(high - low)
+        dimensions.add(basis.shape[1])
+    delta = np.stack(increments)
+    over_prompts = standard_error(delta.mean(axis=0))
+    over_draws = standard_error(delta.reshape(len(delta), -1)) or 0.0
+    return NullAlignment(
+        delta_rho=float(delta.mean()),
+        p_increase=float(np.mean(delta > 0)),
+        se=None if over_prompts is None else float(np.hypot(over_prompts, over_draws)),
+        dimension=dimensions.pop() if len(dimensions) == 1 else None,
+    )
 
 
 def _distance(x: jax.Array) -> float:

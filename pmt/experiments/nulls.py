@@ -20,21 +20,22 @@ from pmt.numerics import einsum
 _GAUSSIAN, _ROTATION = 1, 2
 
 
-def gaussian_maps(layer: MultiHead, seed: int, index: int) -> Iterator[np.ndarray]:
+def gaussian_maps(layer: MultiHead, *key: int) -> Iterator[np.ndarray]:
     """For each head a Gaussian ``(d, d)`` matrix with the Frobenius norm of its O_h V_h.
 
-    One at a time, since all of them are h times the layer matrix; the same again on every call.
+    One at a time, since all of them are h times the layer matrix; the same again for the same
+    ``key``, which is any sequence of integers.
     """
     d = layer.query.shape[-1]
     for head, norm in enumerate(_norms(layer)):
-        rng = np.random.default_rng([seed, _GAUSSIAN, index, head])
+        rng = np.random.default_rng([_GAUSSIAN, *key, head])
         draw = rng.standard_normal((d, d))
         yield draw * (norm / np.linalg.norm(draw))
 
 
-def random_rotation(d: int, seed: int, index: int) -> np.ndarray:
+def random_rotation(d: int, *key: int) -> np.ndarray:
     """A rotation drawn from the Haar measure of SO(d): QR of a Gaussian matrix, signs fixed."""
-    rng = np.random.default_rng([seed, _ROTATION, index])
+    rng = np.random.default_rng([_ROTATION, *key])
     q, r = np.linalg.qr(rng.standard_normal((d, d)))
     q = q * np.sign(np.diag(r))
     if np.linalg.slogdet(q)[0] < 0:

@@ -24,14 +24,14 @@ from pmt.figures.style import (
 )
 
 _NULLS = {"gaussian": ("Gaussian null", ORANGE), "rotated": ("rotated null", PURPLE)}
-_LINE, _PLANE = "o", "s"
+_LINE, _PLANE, _MIXED = "o", "s", "D"
 
 
 class _Series(NamedTuple):
     color: str
     values: Sequence[float]
     errors: Sequence[float | None] | None = None
-    dimensions: Sequence[int] | None = None
+    dimensions: Sequence[int | None] | None = None
     # To the side, so that error bars do not hide each other.
     shift: float = 0.0
 
@@ -41,7 +41,7 @@ def alignment_panels(analysis: Analysis) -> Figure:
 
     Principal direction against the mean over all eigendirections, chance, and the null models;
     error bars are one standard error over prompts. Circles are lines and squares are planes, whose
-    chance level is π/2 times larger.
+    chance level is π/2 times larger; diamonds are nulls whose draws are some of each.
     """
     layers = analysis.layers
     index = np.array([layer.index for layer in layers])
@@ -87,7 +87,11 @@ def alignment_panels(analysis: Analysis) -> Figure:
         for axis in (left, middle, right):
             _layer_axis(axis)
         figure.legend(
-            handles=_handles(layers[0].null), loc="outside upper center", ncols=7, columnspacing=1.2
+            handles=_handles(layers[0].null),
+            loc="outside upper center",
+            ncols=8,
+            columnspacing=1.1,
+            handlelength=1.6,
         )
     return figure
 
@@ -125,7 +129,7 @@ def _draw(axis: Axes, index: np.ndarray, series: _Series) -> None:
     axis.plot(at, series.values, color=series.color)
     if series.dimensions is not None:
         for x, value, dimension in zip(at, series.values, series.dimensions, strict=True):
-            marker = _PLANE if dimension == 2 else _LINE
+            marker = {1: _LINE, 2: _PLANE, None: _MIXED}[dimension]
             axis.plot([x], [value], marker, color=series.color, mec="white", mew=0.5, ms=5)
     if series.errors is not None and None not in series.errors:
         errors = [float(error or 0) for error in series.errors]
@@ -155,4 +159,5 @@ def _handles(nulls: Collection[str]) -> list[Line2D]:
         Line2D([], [], color=GREY, lw=0.9, ls=(0, (4, 2)), label="chance"),
         Line2D([], [], marker=_LINE, ls="", color=GREY, label="line"),
         Line2D([], [], marker=_PLANE, ls="", color=GREY, label="plane"),
+        Line2D([], [], marker=_MIXED, ls="", color=GREY, label="both"),
     ]

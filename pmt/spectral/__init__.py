@@ -7,6 +7,7 @@ from pmt.spectral.alignment import (
     average_over_directions,
     chance,
     rho,
+    standard_error,
     summarize,
 )
 from pmt.spectral.directions import Directions, all_directions, as_directions
@@ -26,5 +27,6 @@ __all__ = [
     "layer_matrix",
     "principal",
     "rho",
+    "standard_error",
     "summarize",
 ]

@@ -16,6 +16,7 @@ from pmt.experiments import (
     count_of_steps,
     random_tokens,
 )
+from pmt.experiments.nulls import apply_rotated, random_rotation
 from pmt.spectral import chance
 from tests.experiments.systems import random_stack, stack_of
 
@@ -181,6 +182,36 @@ def test_fault_84_unknown_order_and_null():
         AnalysisConfig(order="size")
     with pytest.raises(RequestError, match="no null model 'shuffled'"):
         AnalysisConfig(nulls=("shuffled",))
+
+
+def test_the_null_models_are_means_over_draws_with_their_spread_in_the_error():
+    one, many = (
+        [layer["null"] for layer in found(random_stack(), replace(SMALL, draws=k))["layers"]]
+        for k in (1, 8)
+    )
+    for name in ("gaussian", "rotated"):
+        # The first draw is the same one, and not the mean of eight.
+        assert all(
+            a[name]["delta_rho"] != b[name]["delta_rho"] for a, b in zip(one, many, strict=True)
+        )
+    stack, config = random_stack(), replace(SMALL, draws=8, nulls=("rotated",))
+    layer, x = stack.layer(0), jnp.asarray(random_tokens(6, 4, 6, seed=0))
+    basis = analyze(stack, config).layers[0].principal.basis
+    deltas = []
+    for draw in range(8):
+        r = random_rotation(6, 0, draw, 0)
+        after = np.asarray(apply_rotated(layer, r, x))
+        rho = [np.linalg.norm(np.asarray(z) @ r @ basis, axis=-1) for z in (x, after)]
+        deltas.append(rho[1] - rho[0])
+    deltas = np.stack(deltas)
+    null = many[0]["rotated"]
+    assert null["delta_rho"] == pytest.approx(deltas.mean(), rel=1e-9)
+    assert null["p_increase"] == pytest.approx(np.mean(deltas > 0))
+    prompts = deltas.mean(axis=(0, 2)).std(ddof=1) / np.sqrt(6)
+    draws = deltas.mean(axis=(1, 2)).std(ddof=1) / np.sqrt(8)
+    assert null["se"] == pytest.approx(np.sqrt(prompts**2 + draws**2), rel=1e-9)
+    with pytest.raises(RequestError, match="draws is 0"):
+        AnalysisConfig(draws=0)
 
 
 def test_biases_are_recorded_and_change_the_states_but_not_the_spectra():

@@ -62,7 +62,11 @@ def test_gaussian_maps_have_the_norm_of_each_head_and_are_the_same_again():
     norms = np.linalg.norm(np.asarray(layer.head_matrices), axis=(1, 2))
     np.testing.assert_allclose(np.linalg.norm(maps, axis=(1, 2)), norms, rtol=1e-12)
     np.testing.assert_array_equal(maps, np.stack(list(gaussian_maps(layer, 5, 1))))
-    for other in (gaussian_maps(layer, 6, 1), gaussian_maps(layer, 5, 2)):
+    for other in (
+        gaussian_maps(layer, 6, 1),
+        gaussian_maps(layer, 5, 2),
+        gaussian_maps(layer, 5, 1, 0),
+    ):
         assert not np.allclose(maps, np.stack(list(other)))
     # Heads are drawn independently.
     a, b = (m / np.linalg.norm(m) for m in maps)
