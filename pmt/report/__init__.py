@@ -1,4 +1,4 @@
-"""Results into one self-contained HTML page. Runs nothing and knows no theory: it is handed both."""
+"""Results into one self-contained HTML page: it is handed everything and runs nothing."""
 
 from pmt.report.page import Figure, Section, Table, render
 from pmt.report.sections import equilibrium, repeated_layer, statements, summary, transformer

@@ -32,9 +32,9 @@ def statements(verified: Mapping[str, Any], figures: Sequence[Figure] = ()) -> S
     forms = [form for s in verified["statements"] for form in s["forms"]]
     refuted = sum(f["form"] == "paper" and f["status"] == "refuted" for f in forms)
     paragraphs = (
-        "Each statement of Li & Altafini (arXiv 2605.25619) is checked in the form of the paper, as "
-        "read (its formulas are reconstructions), and in a corrected form, on random instances that "
-        "satisfy its hypotheses by construction and on explicit ones. A margin is the signed "
+        "Each statement of Li & Altafini (arXiv 2605.25619) is checked in the form of the paper, "
+        "as read (its formulas are reconstructions), and in a corrected form, on random instances "
+        "that satisfy its hypotheses by construction and on explicit ones. A margin is the signed "
         "distance to violation: one negative margin beyond its tolerance refutes a form; "
         "“supported” means that no instance did.",
         f"{refuted} of the paper's forms are refuted by an explicit counterexample, named in the "
@@ -211,9 +211,7 @@ def summary(
 
 
 def _number(value: float | None) -> str:
-    if value is None:
-        return "–"
-    return f"{value:.4f}" if 1e-3 <= abs(value) < 1e4 or value == 0 else f"{value:.1e}"
+    return "–" if value is None else f"{value:.3g}"
 
 
 def _complex(value: Sequence[float]) -> str:
