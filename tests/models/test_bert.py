@@ -22,7 +22,8 @@ CONFIG = BertConfig(
 
 @pytest.fixture(scope="module")
 def model():
-    return Bert(CONFIG, rngs=nnx.Rngs(0), dtype=jnp.float64)
+    # Compiled as one, since every initial draw by itself compiles too.
+    return nnx.jit(lambda: Bert(CONFIG, rngs=nnx.Rngs(0), dtype=jnp.float64))()
 
 
 @pytest.mark.parametrize(
