@@ -14,6 +14,8 @@ SEED ?= 0
 
 # Two test processes fill two cores; threads of their own would only get in each other's way.
 TEST_ENV := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+# Most of the time goes into compiling small functions once; test-all compiles them as users do.
+QUICK := XLA_FLAGS="--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 PYTEST := $(BIN)/pytest --numprocesses 2 --quiet
 
 help:
@@ -28,8 +30,8 @@ run: $(INSTALLED)
 	$(BIN)/pmt report --out out/report
 
 test: $(INSTALLED)
-	$(TEST_ENV) $(PYTEST)
-	PMT_TEST_X64=0 $(TEST_ENV) $(PYTEST)
+	$(TEST_ENV) $(QUICK) $(PYTEST)
+	PMT_TEST_X64=0 $(TEST_ENV) $(QUICK) $(PYTEST)
 
 test-all: export HYPOTHESIS_PROFILE := large
 test-all: $(INSTALLED)

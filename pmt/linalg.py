@@ -5,14 +5,13 @@ coarse for the non-normal matrices of trained layers; so eigenproblems are solve
 the precision of the run that they belong to.
 """
 
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 import scipy.linalg
+from threadpoolctl import threadpool_limits
 
 from pmt.errors import RequestError
 
@@ -121,12 +120,9 @@ def one_thread_each() -> AbstractContextManager[Any]:
     """Within it LAPACK uses one thread a call: for calls that stand side by side.
 
     Otherwise every call starts as many threads as there are cores; on busy cores these wait for
-    each other, and small eigenproblems take ten times as long. Without `threadpoolctl` only the
-    environment (``OPENBLAS_NUM_THREADS=1``) can say this, and nothing is changed.
+    each other, and small eigenproblems take ten times as long.
     """
-    if find_spec("threadpoolctl") is None:
-        return nullcontext()
-    return import_module("threadpoolctl").threadpool_limits(limits=1, user_api="blas")
+    return threadpool_limits(limits=1, user_api="blas")
 
 
 def order_key(values: np.ndarray, order: Order, alpha: float = 1.0, one: float = 1.0) -> np.ndarray:

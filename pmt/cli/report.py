@@ -1,5 +1,6 @@
 """`pmt report`: the theorems and a real transformer, small, on one page. What `make run` does."""
 
+import os
 import platform
 import time
 from pathlib import Path
@@ -48,6 +49,8 @@ def report(
     from pmt.files import prepare_output_directory, write_atomically, write_json
 
     folder = prepare_output_directory(out, writer=_WRITER, overwrite=overwrite)
+    # Before NumPy is loaded: the eigenproblems stand side by side, one thread each.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     platform_name = start_backend(device, "float64")
     started = time.perf_counter()
     results, sections = _build(model, instances, repeat_layer, steps, seed)
@@ -127,7 +130,8 @@ def _example(seed: int) -> tuple[dict[str, Any], str, list["Figure"]]:
     import jax
     import jax.numpy as jnp
 
-    from pmt import SingleHead, equilibria, sphere, stability
+    from pmt import equilibria, sphere, stability
+    from pmt.dynamics import SingleHead
 
     value = jnp.diag(jnp.array([1.0, 0.5, -0.3]))
     system = SingleHead(value, 1.5 * jnp.eye(3), alpha=0.2)
@@ -243,8 +247,6 @@ def _repeat_figure(repetition: Any) -> "Figure":
 def _provenance(
     model: str, instances: int, seed: int, device: str, seconds: float
 ) -> dict[str, str]:
-    import os
-
     import jax
 
     from pmt.experiments.record import versions
