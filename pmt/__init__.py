@@ -21,14 +21,8 @@ if TYPE_CHECKING:
         sphere,
         stability,
     )
-    from pmt.dynamics import (
-        LayerStack,
-        MultiHead,
-        Oja,
-        SingleHead,
-        run_to_equilibrium,
-        simulate,
-    )
+    from pmt.dynamics.simulate import run_to_equilibrium, simulate
+    from pmt.dynamics.systems import LayerStack, MultiHead, Oja, SingleHead
 
 __version__ = "0.1.0"
 

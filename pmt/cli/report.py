@@ -187,7 +187,7 @@ def _multipliers(analysis: Any) -> "Figure":
 
 
 def _run(system: Any, x: Any, steps: int, name: str, caption: str) -> "Figure":
-    import numpy as np
+    import jax.numpy as jnp
 
     from pmt.cli.observed import observables
     from pmt.cli.running import run_steps
@@ -197,7 +197,7 @@ def _run(system: Any, x: Any, steps: int, name: str, caption: str) -> "Figure":
     from pmt.report import Figure
 
     run = run_steps(system, x, steps, lambda _: None)
-    seen = observables(system, run, classify(system, np.asarray(run.path[-1])))
+    seen = observables(system, run, classify(system, jnp.asarray(run.path[-1])))
     drawn = trajectory_figure(seen.trajectory(run, seen.principal.pairs))
     alt = "Paths of tokens on the sphere, their alignment and distance over steps"
     return Figure(name, caption, alt, figure_bytes(drawn))

@@ -106,8 +106,13 @@ def _measure(system: Any, x: Float[Array, "n d"]) -> tuple[dict[str, Array], Flo
     signs = jnp.where(jnp.sum(x * reference[None, :], axis=-1) < 0, -1.0, 1.0).astype(x.dtype)
     along = einsum("de,e->d", matrix, reference)
     scale = jnp.maximum(jnp.linalg.norm(matrix), jnp.finfo(x.dtype).tiny)
+    # A small step moves every state little, so what counts is the move beside the step, as far as
+    # it is more than rounding.
+    step = jnp.minimum(jnp.abs(jnp.asarray(system.alpha, x.dtype)) * scale, 1.0)
+    rounding = 16 * epsilon(x.dtype) * x.shape[-1] ** 0.5
+    moved = jnp.maximum(jnp.max(sphere.norm(image - x)) - rounding, 0.0)
     defects = {
-        "fixed": jnp.max(sphere.norm(image - x)),
+        "fixed": moved / jnp.where(step > 0, step, 1.0),
         "2-cycle": jnp.max(sphere.norm(image + x)),
         "equal tokens": jnp.max(sphere.norm(x - reference[None, :])),
         "opposite tokens": jnp.max(sphere.norm(signs[:, None] * x - reference[None, :])),

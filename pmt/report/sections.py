@@ -13,7 +13,8 @@ def statements(verified: Mapping[str, Any], figures: Sequence[Figure] = ()) -> S
       verified: schema ``pmt.verify/1``.
       figures: shown above the table.
     """
-    rows, marks = [], {}
+    rows: list[tuple[str, ...]] = []
+    marks: dict[int, str] = {}
     for statement in verified["statements"]:
         for number, form in enumerate(statement["forms"]):
             if form["status"] != form["expected"]:

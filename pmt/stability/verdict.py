@@ -24,12 +24,6 @@ Verdict = Literal["stable", "unstable", "marginal", "undecided"]
 AFFORDABLE = 1024
 """Largest n(d − 1) for which the closed form is compared with the autodiff Jacobian by default."""
 
-# Compiled as one: operation by operation they take many times as long for every new shape.
-_extrinsic = jax.jit(jacobian.extrinsic)
-_intrinsic = jax.jit(jacobian.intrinsic)
-_signed_consensus = jax.jit(jacobian.signed_consensus)
-
-
 # Compiled whole: operation by operation, every new shape would cost seconds.
 _intrinsic = jax.jit(jacobian.intrinsic)
 _extrinsic = jax.jit(jacobian.extrinsic)
