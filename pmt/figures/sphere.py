@@ -105,11 +105,11 @@ def draw_sphere(
     if plane is not None:
         turn = np.linspace(0, 2 * np.pi, 241)
         circle = np.cos(turn)[:, None] * plane[:, 0] + np.sin(turn)[:, None] * plane[:, 1]
-        _draw_line(ax, view, circle, _AXIS, 0.9, zorder=2)
+        _draw_line(ax, view, circle, _AXIS, 0.9, zorder=2.0)
     _draw_axes(ax, view, axes, labels)
     for token, color in enumerate(colors):
         for stretch in _stretches(path[:, token]):
-            _draw_line(ax, view, _arcs(stretch), color, 1.2, zorder=4)
+            _draw_line(ax, view, _arcs(stretch), color, 1.2, zorder=4.0)
     _draw_ends(ax, view, path, colors)
     for face, y, text in (("white", -1.07, "start"), ("0.3", -1.2, "end")):
         ax.scatter(-1.2, y, s=14, facecolor=face, edgecolor="0.3")
@@ -165,11 +165,11 @@ def _draw_grid(ax: Any, view: View) -> None:
     front = np.cross(pole, side)
     for latitude in np.radians([-60, -30, 0, 30, 60]):
         ring = np.cos(turn)[:, None] * side + np.sin(turn)[:, None] * front
-        _draw_line(ax, view, np.cos(latitude) * ring + np.sin(latitude) * pole, _GRID, 0.45, 1)
+        _draw_line(ax, view, np.cos(latitude) * ring + np.sin(latitude) * pole, _GRID, 0.45, 1.0)
     for longitude in np.radians(np.arange(0, 180, 30)):
         equator = np.cos(longitude) * side + np.sin(longitude) * front
         ring = np.cos(turn)[:, None] * equator + np.sin(turn)[:, None] * pole
-        _draw_line(ax, view, ring, _GRID, 0.45, 1)
+        _draw_line(ax, view, ring, _GRID, 0.45, 1.0)
 
 
 def _draw_axes(ax: Any, view: View, axes: np.ndarray, labels: list[str]) -> None:

@@ -134,7 +134,7 @@ def draw_angles(
         ax.plot(steps[-1], angle[-1], "o", color=color, ms=5.5, zorder=5, clip_on=False)
     for column, label in zip(axes.T, labels, strict=True):
         for sign, text, style in ((1, label, "-"), (-1, f"$-${label}", (0, (4, 3)))):
-            at = float(_angles(sign * column, seam))
+            at = float(_angles(sign * column[None], seam)[0])
             ax.axhline(at, color=GREY, lw=0.8, ls=style, zorder=1)
             ax.annotate(
                 text,
