@@ -10,9 +10,6 @@ from matplotlib.ticker import MaxNLocator
 
 from pmt.figures.style import BLUE, PAGE, VERMILION, new_figure, styled
 
-# With more groups of marks than this, labels would hide them.
-_LABELLED = 8
-
 
 def multiplier_figure(eigenvalues: Any, title: str = "") -> Figure:
     """Left the multipliers in the complex plane, right their moduli: above 1 is unstable.
@@ -46,7 +43,7 @@ def draw_moduli(ax: Any, values: np.ndarray) -> None:
 
 
 def draw_multipliers(ax: Any, values: np.ndarray) -> None:
-    """All multipliers in the complex plane; marks on top of each other say how many they are."""
+    """All multipliers in the complex plane, with the unit circle."""
     reach = 1.15 * max(1.0, float(np.abs(values).max(initial=0.0)))
     ax.grid(visible=False)
     ax.add_patch(Circle((0, 0), 1, facecolor="0.96", edgecolor="0.3", linewidth=1.0, zorder=0))
@@ -70,15 +67,6 @@ def draw_multipliers(ax: Any, values: np.ndarray) -> None:
                 label=label,
                 zorder=3,
             )
-    for place, count in _crowds(values, 0.03 * reach):
-        ax.annotate(
-            f"{count}×",
-            (place.real, place.imag),
-            xytext=(0, 7),
-            textcoords="offset points",
-            ha="center",
-            fontsize="small",
-        )
     ax.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
     # The same marks both ways, whatever the reach.
     ax.xaxis.set_major_locator(MaxNLocator(5))
@@ -86,17 +74,3 @@ def draw_multipliers(ax: Any, values: np.ndarray) -> None:
     ax.set(xlabel="real part", ylabel="imaginary part")
     if values.size:
         ax.legend(loc="lower right", bbox_to_anchor=(1.0, 0.99), ncols=2, borderaxespad=0.0)
-
-
-def _crowds(values: np.ndarray, width: float) -> list[tuple[complex, int]]:
-    """Where marks lie on top of each other and how many; nothing where they are everywhere."""
-    groups: list[list[complex]] = []
-    for value in values:
-        near = [group for group in groups if abs(group[0] - value) <= width]
-        if near:
-            near[0].append(value)
-        else:
-            groups.append([value])
-    if len(groups) > _LABELLED:
-        return []
-    return [(complex(np.mean(group)), len(group)) for group in groups if len(group) > 1]

@@ -89,9 +89,9 @@ def _draw(run: Trajectory, title: str) -> Figure:
     draw_alignment(upper, run, colors)
     draw_distance(lower, run.steps, run.distance, n)
     lower.set_xlabel("step")
-    lower.xaxis.set_major_locator(MaxNLocator(integer=True))
+    lower.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     if title:
-        width = figure.get_figwidth() * 15
+        width = figure.get_figwidth() * 16
         figure.suptitle("\n".join(wrap(title, int(width))), fontsize="medium")
     return figure
 
@@ -145,7 +145,7 @@ def draw_angles(
                 annotation_clip=False,
             )
     ax.set(xlabel="step", ylabel="angle of token (degrees)", ylim=(seam, seam + 360))
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     ax.set_yticks(np.arange(np.ceil(seam / 90) * 90, seam + 361, 90))
 
 
