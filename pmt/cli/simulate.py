@@ -102,22 +102,18 @@ def simulate(
     dtype: Dtype = "float64",
     device: Device = None,
 ) -> int:
-    r"""Run a system and draw its tokens and alignment.
+    """Run a system and draw its tokens and alignment.
 
     Says how the run ended, what the last state is and whether it is stable. With --out it draws
     the tokens on the sphere (d = 3) or their angles (d = 2), their alignment with the principal
     eigenvector and their distance, and writes start.npy, end.npy and system.json, which this
     command and 'pmt stability' read.
 
-    \b
-    Exit status:
-      0  all steps were made; with --until-equilibrium: an equilibrium was reached
-      1  the run broke off; with --until-equilibrium: no equilibrium was reached
-      2  the request was wrong
+    Ends with status 0 if all steps were made or, with --until-equilibrium, if an equilibrium was
+    reached; with 1 if the run broke off or, with --until-equilibrium, reached none (a 2-cycle, or
+    the end of the budget).
 
-    \b
-    Example:
-      pmt simulate --random 3 --tokens 10 --alpha 0.2 --seed 1 --out run
+    For instance: pmt simulate --random 3 --tokens 10 --alpha 0.2 --seed 1 --out run
     """
     place = Placement(start, index, tokens, split, signs)
     place.check()

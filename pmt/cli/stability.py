@@ -67,21 +67,16 @@ def stability(
     dtype: Dtype = "float64",
     device: Device = None,
 ) -> int:
-    r"""Spectrum and verdict of one system at one point.
+    """Spectrum and verdict of one system at one point.
 
     Says whether the point is an equilibrium (or half of a 2-cycle, which is analysed per step),
     whether it is stable, by which margin and method, and which conditions of the theorems hold.
 
-    \b
-    Exit status:
-      0  the point is stable
-      1  it is not, or that is not decided, or it is no equilibrium
-      2  the request was wrong
+    Ends with status 0 if the point is stable; with 1 if it is not, if that is not decided, or if
+    the point is no equilibrium.
 
-    \b
-    Example:
-      pmt stability --value diag:1,0.5,-0.3 --query-key diag:2,0,0 \
-          --alpha 0.2 --point bipartite --split 3,2
+    For instance: pmt stability --value diag:1,0.5,-0.3 --query-key diag:2,0,0 --alpha 0.2 --point
+    bipartite --split 3,2
     """
     place = Placement(point, index, tokens, split, signs)
     place.check()

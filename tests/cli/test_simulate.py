@@ -319,3 +319,10 @@ def test_an_interrupt_leaves_no_half_of_anything(tmp_path):
 def test_a_wrong_request_is_one_sentence(refused, arguments, reason):
     """Faults 64, 77, 84."""
     assert reason in refused(*arguments)
+
+
+def test_the_help_says_what_the_exit_status_means(capsys):
+    assert main(["simulate", "--help"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Ends with status 0 if all steps were made" in shown
+    assert "\\b" not in shown

@@ -322,3 +322,10 @@ def test_an_answer_that_cannot_be_written_is_refused_before_any_work(one_sentenc
     """Fault 77."""
     assert main(["stability", *SINGLE, "--json", "/no/such/folder/a.json"]) == 2
     assert "there is no folder" in one_sentence()
+
+
+def test_the_help_says_what_the_exit_status_means(capsys):
+    assert main(["stability", "--help"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Ends with status 0 if the point is stable" in shown
+    assert "\\b" not in shown
