@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from pmt.cli.interrupts import between_pieces
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -13,13 +15,25 @@ if TYPE_CHECKING:
 def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
     """Show a bar for `total` pieces of work while standard error is a terminal, else nothing.
 
-    Yields a function to be called with the number of pieces just finished::
+    A request to end the run is heard between the pieces (see `pmt.cli.interrupts`). Yields a
+    function to be called with the number of pieces just finished::
 
         with progress("instances", total=10_000) as advance:
             for chunk in chunks:
                 ...
                 advance(len(chunk))
     """
+    with between_pieces() as listen, _bar(what, total) as shown:
+
+        def advance(done: int) -> None:
+            shown(done)
+            listen()
+
+        yield advance
+
+
+@contextmanager
+def _bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
     if not sys.stderr.isatty():
         yield _unseen
         return

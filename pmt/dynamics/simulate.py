@@ -127,7 +127,7 @@ def _checked_step(
     y = system.unnormalized(x)
     lengths = sphere.norm(y)
     # A sum whose terms cancel to a few roundings has no direction left to normalise.
-    floor = 8 * jnp.finfo(x.dtype).eps * (1.0 + sphere.norm(y - x))
+    floor = 8 * jnp.finfo(x.dtype).eps * (1.0 + jnp.max(jnp.abs(y - x), axis=-1))
     finite = jnp.all(jnp.isfinite(y))
     cancelled = jnp.any(lengths <= floor)
     code = jnp.where(

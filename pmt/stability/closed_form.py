@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from pmt import attention, sphere
+from pmt import attention, linalg, sphere
 from pmt.dynamics.systems import head_maps
 from pmt.numerics import einsum, epsilon
 from pmt.stability.eigenvalues import (
@@ -49,6 +49,7 @@ def signed_multipliers(
     groups = np.asarray(signs) > 0
     if np.abs(weights - weights[:1]).max() <= 8 * eps:
         others = _bounded_others(parts["reduced"], eps)
+        others = _with_eigenpair_error(others, np.asarray(system.layer_matrix, np.float64), eps)
         return _one_head(alpha, others, weights[0], factors, groups, full, eps)
     if full:
         return _grouped_heads(alpha, blocks, weights, factors, groups, eps)
@@ -80,6 +81,26 @@ def _bounded_others(reduced: np.ndarray, eps: float) -> BoundedEigenvalues:
         values = np.linalg.eigvalsh((reduced + reduced.T) / 2).astype(complex)
         return BoundedEigenvalues(values, np.full(len(values), 2 * error))
     return bounded_eigenvalues(reduced, error)
+
+
+def _with_eigenpair_error(
+    others: BoundedEigenvalues, matrix: np.ndarray, eps: float
+) -> BoundedEigenvalues:
+    """Widens the radii by what rounding of F does to its own eigenvalues.
+
+    v is an eigenvector of F + E with |E| about eps |F|. On v^⊥ alone a nearly defective pair looks
+    harmless; its condition number belongs to F.
+    """
+    if np.array_equal(matrix, matrix.T) or not len(others.values):
+        return others
+    pairs = linalg.eigenpairs(matrix)
+    nearest = np.abs(others.values[:, None] - pairs.values[None]).argmin(axis=1)
+    size, d = float(np.linalg.norm(matrix)), len(matrix)
+    delta = 8 * eps * size
+    # Elsner's bound holds where the condition number is infinite.
+    most = (2 * size + delta) ** (1 - 1 / d) * delta ** (1 / d)
+    radius = np.minimum(pairs.conditions[nearest] * delta, most)
+    return BoundedEigenvalues(others.values, np.maximum(others.radius, radius))
 
 
 def _one_head(

@@ -192,7 +192,9 @@ def _verdict(radius: float, upper: float, lower: float, rounding: float | None) 
         return "stable"
     if min(lower, radius - slack) > 1.0:
         return "unstable"
-    return "marginal" if rounding is not None and abs(radius - 1.0) <= slack else "undecided"
+    # Marginal says that the multiplier is 1 to rounding, so the uncertainty must be rounding too.
+    sure = max(upper - radius, radius - lower) <= slack
+    return "marginal" if sure and abs(radius - 1.0) <= slack else "undecided"
 
 
 def _disagreement(

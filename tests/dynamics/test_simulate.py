@@ -142,6 +142,13 @@ def test_overflow_is_a_named_result():
     assert np.isfinite(np.asarray(run.x)).all()
 
 
+def test_overflow_of_the_update_is_not_called_a_cancellation():
+    """Fault 64: a step size near the largest float."""
+    system = Oja(4.0 * jnp.eye(2), alpha=1e308)
+    assert simulate(system, tokens(3, 2), 1).result == Outcome.NONFINITE
+    assert simulate(Oja(0.1 * jnp.eye(2), alpha=1e308), tokens(3, 2), 1).result == Outcome.DONE
+
+
 @pytest.mark.parametrize("alpha", [0.0, -0.3, 1e300])
 def test_zero_negative_and_huge_steps_are_maps_like_any_other(alpha):
     """Fault 64."""

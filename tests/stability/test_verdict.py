@@ -187,10 +187,23 @@ def test_repeated_defective_and_opposite_eigenvalues():
     assert conditions_of(answer)["λ1 simple"].status == "undecided"
     jordan = Oja(jnp.array([[1.0, 1.0], [0.0, 1.0]]), alpha=0.3)
     answer = analyze(jordan, equilibria.consensus(jordan, 0, 3))
-    assert answer.verdict in ("marginal", "undecided")
+    assert answer.verdict == "undecided"
     assert conditions_of(answer)["symmetric"].status == "fails"
     opposite = Oja(jnp.diag(jnp.array([1.0, -1.0])), alpha=0.3)
     assert analyze(opposite, equilibria.consensus(opposite, 0, 3)).verdict == "stable"
+
+
+def test_near_collinear_eigenvectors_widen_the_tolerance():
+    """Fault 54: F = Q [[1, 1], [0, 1 + δ]] Qᵀ; the true multiplier at the second is known."""
+    turn, delta, alpha = 0.7, 1e-7, 1.0
+    q = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    system = Oja(q @ np.array([[1.0, 1.0], [0.0, 1.0 + delta]]) @ q.T, alpha=alpha)
+    answer = analyze(system, equilibria.consensus(system, 0, 3))
+    true_radius = (1 + alpha) / (1 + alpha * (1 + delta))
+    error = abs(answer.spectral_radius - true_radius)
+    assert error > 1e-13
+    assert error <= answer.tolerance < 1e-6
+    assert answer.verdict == "stable"
 
 
 def test_one_dimension_is_stable_with_no_multipliers():
