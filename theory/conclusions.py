@@ -156,12 +156,11 @@ def others_unstable(shape: Shape, case: Case) -> Margin:
 
 def bipartite_classes(case: Case) -> spectrum.BipartiteSpectrum:
     """Lemma 14's closed form at the instance's bipartite point."""
-    theta = einsum("a,ab,b->", case["direction"], case["query_key"], case["direction"])
     return spectrum.bipartite_multipliers(
         case["alpha"],
         instances.principal_eigenvalue(case),
         instances.other_eigenvalues(case),
-        theta,
+        instances.theta_of(case),
         *instances.group_sizes(case),
     )
 

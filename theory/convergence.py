@@ -60,7 +60,7 @@ def pair_leaves(shape: Shape, case: Case) -> Margin:
     system = instances.oja(shape, case)
     x, size = case["x"], 1e-2
     turns = jnp.stack([case["w"], -case["w"], *_patterns(x)])
-    starts = sphere.retract(x[None], size * turns)
+    starts = sphere.retract(jnp.broadcast_to(x[None], turns.shape), size * turns)
     ends = simulate(system, starts, 200, keep="last", observables={}).x
     before = sphere.norm(jnp.sum(starts, axis=1))
     after = sphere.norm(jnp.sum(ends, axis=1))

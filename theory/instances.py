@@ -10,6 +10,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Float
 
 from pmt import attention
@@ -37,7 +38,13 @@ def draw(hypotheses: Hypotheses, source: Raw, kind: Any, shape: Shape) -> dict[s
     case: dict[str, Array] = {}
     for piece in hypotheses.pieces:
         case |= piece.draw(noise, kind, shape, case)
-    return case
+    # Explicit instances have these types, and share what is compiled for the drawn ones.
+    return {name: _typed(value) for name, value in case.items()}
+
+
+def _typed(value: Array) -> Array:
+    whole = jnp.issubdtype(value.dtype, jnp.integer)
+    return lax.convert_element_type(value, jnp.int32 if whole else jnp.result_type(float))
 
 
 def mask_of(shape: Shape) -> Any:
@@ -45,7 +52,7 @@ def mask_of(shape: Shape) -> Any:
     if shape.mask == "window":
         return attention.LocalWindow(2)
     if shape.mask == "others":
-        return attention.Boolean(~np.eye(shape.n, dtype=bool))
+        return attention.Boolean(jnp.asarray(~np.eye(shape.n, dtype=bool)))
     return attention.as_mask(shape.mask)
 
 
@@ -104,7 +111,8 @@ def principal_eigenvalue(case: Case) -> Float[Array, ""]:
 def other_indices(case: Case) -> Array:
     """All l ≠ k, in cyclic order after k."""
     d = case["eigenvalues"].shape[0]
-    return (case["index"] + 1 + jnp.arange(d - 1)) % d
+    index = jnp.asarray(case["index"])
+    return (index + 1 + jnp.arange(d - 1, dtype=index.dtype)) % d
 
 
 def other_eigenvalues(case: Case) -> Float[Array, " p"]:
@@ -128,3 +136,8 @@ def spectrum_of(case: Case) -> Float[Array, " d"]:
 def norm_of(case: Case) -> Float[Array, ""]:
     """|V|, the largest modulus of an eigenvalue of a symmetric V."""
     return jnp.max(jnp.abs(spectrum_of(case)))
+
+
+def theta_of(case: Case) -> Float[Array, ""]:
+    """θ_k = v_kᵀ B v_k."""
+    return einsum("a,ab,b->", case["direction"], case["query_key"], case["direction"])

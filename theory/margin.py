@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 SAFETY = 16.0
 """Covers the constants that eps x size x conditioning leaves out."""
@@ -69,12 +69,6 @@ def every(*margins: Margin) -> Margin:
     return Margin(values[pick], tolerances[pick])
 
 
-def implies(premise: Margin, conclusion: Margin) -> Margin:
-    """Whenever the premise holds so does the conclusion: the larger of −premise and conclusion."""
-    refused = Margin(-premise.value, premise.tolerance)
-    return _either(refused, conclusion)
-
-
 def equivalent(left: Margin, right: Margin) -> Margin:
     """Both hold or both fail: the smaller modulus, with the sign of agreement.
 
@@ -86,25 +80,15 @@ def equivalent(left: Margin, right: Margin) -> Margin:
     return Margin(jnp.where(undecided, 0.0, value), jnp.maximum(left.tolerance, right.tolerance))
 
 
-def _either(left: Margin, right: Margin) -> Margin:
-    better = _sign(*left) > _sign(*right)
-    tie = _sign(*left) == _sign(*right)
-    choose_left = better | (tie & (left.value >= right.value))
-    return Margin(
-        jnp.where(choose_left, left.value, right.value),
-        jnp.where(choose_left, left.tolerance, right.tolerance),
-    )
-
-
 def _sign(value: Array, tolerance: Array) -> Float[Array, "..."]:
     return jnp.where(value > tolerance, 1.0, jnp.where(value < -tolerance, -1.0, 0.0))
 
 
-def holds(value: Any, tolerance: Any) -> Bool[np.ndarray, "..."]:
+def holds(value: Any, tolerance: Any) -> Any:
     """Where the margin is decided and positive (NumPy, on the host)."""
     return np.asarray(value) > np.asarray(tolerance)
 
 
-def violated(value: Any, tolerance: Any) -> Bool[np.ndarray, "..."]:
+def violated(value: Any, tolerance: Any) -> Any:
     """Where the margin is decided and negative (NumPy, on the host)."""
     return np.asarray(value) < -np.asarray(tolerance)

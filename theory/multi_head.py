@@ -16,7 +16,7 @@ from theory.statement import (
 )
 
 PAPER = "arXiv 2605.25619"
-FULL = (Shape(2, 2, 2), Shape(3, 3, 2), Shape(4, 3, 3))
+FULL = (Shape(3, 3, 2), Shape(4, 2, 3))
 MASKED = (Shape(3, 3, 2), Shape(4, 2, 2, "causal"), Shape(4, 3, 2, "window"))
 
 

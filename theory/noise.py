@@ -5,13 +5,11 @@ made. All instances take theirs from one compiled generator: random bits inlined
 function would cost seconds of compilation each.
 """
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import register_dataclass
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from pmt import sphere
@@ -19,9 +17,7 @@ from pmt import sphere
 UNIFORMS, NORMALS = 64, 256
 
 
-@register_dataclass
-@dataclass(frozen=True)
-class Raw:
+class Raw(NamedTuple):
     """Numbers for one instance, or a batch of them with a leading axis.
 
     Attributes:

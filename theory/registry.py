@@ -1,6 +1,7 @@
 """Finds the statements: every function of this package that is marked ``numbered``."""
 
 import pkgutil
+import re
 from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib import import_module
@@ -12,7 +13,7 @@ from theory.statement import Statement
 
 
 def statements(modules: Sequence[ModuleType] | None = None) -> dict[str, Statement]:
-    """All statements by id, in the order of the files' names and of the functions in them.
+    """All statements by id, in the order of their numbers.
 
     Modules of this package import without any extra, so none is skipped: what cannot be imported
     is an error and not a missing statement.
@@ -31,7 +32,14 @@ def statements(modules: Sequence[ModuleType] | None = None) -> dict[str, Stateme
                     message = f"two statements have the id {statement.id}"
                     raise ValueError(message)
                 found[statement.id] = statement
-    return found
+    return dict(sorted(found.items(), key=lambda item: _number(item[0])))
+
+
+def _number(name: str) -> tuple[str, int, str]:
+    """``lemma-10`` after ``lemma-4``."""
+    kind, _, rest = name.partition("-")
+    digits = re.match(r"\d*", rest)
+    return kind, int((digits and digits.group()) or 0), rest
 
 
 def choose(ids: Sequence[str], among: dict[str, Statement]) -> list[Statement]:

@@ -157,15 +157,14 @@ def _clause(data: Mapping[str, Any], statements: Mapping[str, Statement]) -> Cla
 
 
 def _shape(given: Mapping[str, Any]) -> Shape:
-    shape = Shape(**given)
-    sizes = (shape.n, shape.d, shape.h)
-    if any(type(size) is not int or not 1 <= size <= _LARGEST for size in sizes):
+    sizes = {name: given[name] for name in ("n", "d", "h")}
+    if any(type(size) is not int or not 1 <= size <= _LARGEST for size in sizes.values()):
         message = f"the sizes {sizes} must be integers from 1 to {_LARGEST}"
         raise ValueError(message)
-    if shape.mask not in _MASKS:
-        message = f"the mask {shape.mask!r} is not one of {', '.join(_MASKS)}"
+    if given["mask"] not in _MASKS:
+        message = f"the mask {given['mask']!r} is not one of {', '.join(_MASKS)}"
         raise ValueError(message)
-    return shape
+    return Shape(**given)
 
 
 def _array(name: str, value: Any) -> np.ndarray:

@@ -83,14 +83,14 @@ class Explicit:
     shape, case
         The exact inputs, as NumPy arrays.
     numbers
-        Computes what the text claims, for the report and its test.
+        Computes what the text claims from shape and inputs, in float64.
     """
 
     name: str
     text: str
     shape: Shape
     case: Mapping[str, np.ndarray]
-    numbers: Callable[[], dict[str, Any]] | None = None
+    numbers: Callable[[Shape, Case], dict[str, Any]] | None = None
 
 
 @dataclass(frozen=True)

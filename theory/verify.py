@@ -5,10 +5,13 @@ shape whatever the number of instances; explicit instances and negative twins ri
 compiled function. Everything is computed in float64.
 """
 
+import os
+import threading
 import time
 import zlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from typing import Any
 
@@ -16,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pmt.errors import Interrupted
 from theory import instances, margin, noise
 from theory.statement import (
     Case,
@@ -34,6 +38,9 @@ DECIDED_SHARE = 0.5
 """Without a violation, the share of decided instances that a form needs to be supported."""
 
 _LARGE, _SMALL = 512, 64
+_WORKERS = 4
+# Instances that are worth compiling for one more shape.
+_WORTH = 24
 
 
 @dataclass(frozen=True)
@@ -219,18 +226,27 @@ def verify(
     seed
         The instances of a clause depend on it and on the clause's names, not on what else runs.
     done
-        Called with 1 after every statement.
+        Called with 1 after every statement, from any thread.
     """
     runner = Runner(_LARGE if count > 20 * _SMALL else _SMALL)
-    results = []
-    for statement in statements:
+
+    def both(statement: Statement) -> StatementResult:
         forms = tuple(
             runner.form(statement.id, name, form, count, seed)
             for name, form in statement.forms.items()
         )
-        results.append(StatementResult(statement, forms))
         done(1)
-    return results
+        return StatementResult(statement, forms)
+
+    # Compilation leaves the interpreter to others, so a second core helps though this is Python.
+    pool = ThreadPoolExecutor(max_workers=min(_WORKERS, os.cpu_count() or 1))
+    try:
+        return list(pool.map(both, statements))
+    except BaseException:
+        runner.stop.set()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 class Runner:
@@ -239,7 +255,11 @@ class Runner:
     def __init__(self, batch: int) -> None:
         self._batch = batch
         self._compiled: dict[Any, Callable[..., Any]] = {}
+        self._locks: dict[Any, threading.Lock] = {}
+        self._guard = threading.Lock()
+        self._device = threading.Lock()
         self._raw = jax.jit(partial(noise.raw, count=batch))
+        self.stop = threading.Event()
 
     def form(self, statement: str, name: FormName, form: Form, count: int, seed: int) -> FormResult:
         """Checks one form on ``count`` random instances and its explicit ones."""
@@ -255,12 +275,16 @@ class Runner:
     def clause(self, clause: Clause, count: int, key: Any) -> ClauseResult:
         """Checks one clause; ``key`` is a NumPy seed sequence's integer."""
         with jax.enable_x64(True):
-            shapes = clause.hypotheses.shapes
+            # A few instances are not worth compiling for every shape; the last is the largest.
+            shapes = clause.hypotheses.shapes[-max(1, count // _WORTH) :]
             counts = _divide(count, np.ones(len(shapes)))
             found: list[Evaluated] = []
             undecided, worst = 0, np.inf
             for index, (shape, number) in enumerate(zip(shapes, counts, strict=True)):
                 for chunk, size in enumerate(_chunks(number, self._batch)):
+                    if self.stop.is_set():
+                        message = "stopped before the statements were checked"
+                        raise Interrupted(message)
                     cases = self._draw(clause.hypotheses, shape, (key, index, chunk))
                     values, tolerances = self._conclude(clause, shape, cases)
                     values, tolerances = values[:size], tolerances[:size]
@@ -272,13 +296,13 @@ class Runner:
                             clause=clause.name,
                             name=None,
                             shape=shape,
-                            case={k: np.asarray(v)[i] for k, v in cases.items()},
+                            case={k: np.asarray(np.asarray(v)[i]) for k, v in cases.items()},
                             value=float(values[i]),
                             tolerance=float(tolerances[i]),
                         )
                         for i in np.flatnonzero(bad)
                     ]
-            explicit = tuple(self.explicit(clause, instance) for instance in clause.explicit)
+            explicit = tuple(self._told(clause, instance) for instance in clause.explicit)
             twin = None if clause.twin is None else self.twin(clause, clause.twin)
         known = [e for e in explicit if e.outcome == "refuted"]
         return ClauseResult(
@@ -308,54 +332,76 @@ class Runner:
             value=float(values[0]),
             tolerance=float(tolerances[0]),
             text=instance.text,
-            numbers=instance.numbers() if instance.numbers else {},
         )
+
+    def _told(self, clause: Clause, instance: Explicit) -> Evaluated:
+        """The explicit instance, with its numbers where it is a violation to be shown."""
+        found = self.explicit(clause, instance)
+        if instance.numbers is None or found.outcome != "refuted":
+            return found
+        case = {name: jnp.asarray(value) for name, value in found.case.items()}
+        with self._device:
+            return replace(found, numbers=instance.numbers(instance.shape, case))
 
     def twin(self, clause: Clause, twin: Twin) -> TwinResult:
         """The conclusion without one of the hypotheses, and that it is only this one."""
         with jax.enable_x64(True):
             case = {name: jnp.asarray(_exact(v)) for name, v in twin.instance.case.items()}
-            margins = clause.hypotheses.margins(twin.instance.shape, case)
-            values = {name: float(value) for name, value in margins.items()}
+            with self._device:
+                margins = clause.hypotheses.margins(twin.instance.shape, case)
+                values = {name: float(value) for name, value in margins.items()}
         return TwinResult(twin.drops, values, self.explicit(clause, twin.instance))
 
     def _draw(self, hypotheses: Hypotheses, shape: Shape, path: tuple[int, ...]) -> Case:
-        function = self._compile(
+        with self._device:
+            key = jax.random.key(path[0])
+            for step in path[1:]:
+                key = jax.random.fold_in(key, step)
+            source = jax.block_until_ready(self._raw(key))
+        return self._call(
             ("draw", hypotheses, shape),
             lambda source, kind: instances.draw(hypotheses, source, kind, shape),
+            source,
+            instances.kinds(self._batch),
         )
-        key = jax.random.key(path[0])
-        for step in path[1:]:
-            key = jax.random.fold_in(key, step)
-        return function(self._raw(key), instances.kinds(self._batch))
 
     def _conclude(self, clause: Clause, shape: Shape, cases: Case) -> tuple[np.ndarray, np.ndarray]:
         # An instance may carry more fields than the conclusion reads; they are part of its inputs.
-        function = self._compile(
+        value, tolerance = self._call(
             ("conclude", clause.conclusion, shape, frozenset(cases)),
             lambda case: clause.conclusion(shape, case),
+            cases,
             thorough=clause.long,
         )
-        value, tolerance = function(cases)
         return np.asarray(value), np.asarray(tolerance)
 
-    def _compile(
-        self, key: Any, function: Callable[..., Any], *, thorough: bool = False
-    ) -> Callable[..., Any]:
-        if key not in self._compiled:
-            # Most of the time goes into compiling, so let the compiler do as little as it can.
-            options = {} if thorough else _compiler_options()
-            self._compiled[key] = jax.jit(jax.vmap(function), compiler_options=options)
-        return self._compiled[key]
+    def _call(
+        self, key: Any, function: Callable[..., Any], *arguments: Any, thorough: bool = False
+    ) -> Any:
+        """``function`` on a batch, compiled at the first call with this key."""
+        with self._guard:
+            lock = self._locks.setdefault(key, threading.Lock())
+        with lock:
+            if key not in self._compiled:
+                # Most of the time goes into compiling: let the compiler do as little as it can.
+                options = {} if thorough else _compiler_options()
+                lowered = jax.jit(jax.vmap(function)).lower(*arguments)
+                self._compiled[key] = lowered.compile(compiler_options=options)
+        # One at a time: computations that share XLA's thread pool can block each other.
+        with self._device:
+            return jax.block_until_ready(self._compiled[key](*arguments))
 
 
 @lru_cache(maxsize=1)
-def _compiler_options() -> dict[str, bool | int]:
+def _compiler_options() -> dict[str, str | bool]:
     """XLA options for quick compilation on a CPU: those that this version of JAX knows."""
     if jax.default_backend() != "cpu":
         return {}
-    wanted = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
-    known = {}
+    wanted: dict[str, str | bool] = {
+        "xla_backend_optimization_level": "0",
+        "xla_cpu_use_fusion_emitters": False,
+    }
+    known: dict[str, str | bool] = {}
     for name, value in wanted.items():
         try:
             jax.jit(lambda x: x + 1, compiler_options={name: value})(np.float32(0))
@@ -366,8 +412,9 @@ def _compiler_options() -> dict[str, bool | int]:
 
 
 def _exact(value: Any) -> np.ndarray:
+    """float64 and int32, as instances are drawn."""
     array = np.asarray(value)
-    return array.astype(np.float64) if array.dtype.kind == "f" else array
+    return array.astype({"f": np.float64, "i": np.int32}.get(array.dtype.kind, array.dtype))
 
 
 def _key(seed: int, statement: str, clause: str) -> int:

@@ -1,6 +1,6 @@
 """Explicit instances with their numbers: counterexamples, and what negative twins fail at.
 
-NumPy only, so that importing this computes nothing. The inputs are exact as written.
+The inputs are NumPy arrays, exact as written; the numbers are computed on demand.
 """
 
 from collections.abc import Sequence
@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from theory import measurements as measure
 from theory.statement import Explicit, Shape
 
 
@@ -44,6 +45,7 @@ TWO_CYCLE = Explicit(
     "(-v_2, -v_2) and back",
     shape=Shape(2, 2),
     case=symmetric([1.0, -3.0], 0.5, index=1, signs=signs(2, 0), query_key=np.zeros((2, 2))),
+    numbers=measure.at_signed_point,
 )
 
 PRINCIPAL_BEYOND_BOUND = Explicit(
@@ -52,6 +54,7 @@ PRINCIPAL_BEYOND_BOUND = Explicit(
     "v_1 is -2.03/2.01",
     shape=Shape(2, 2),
     case=symmetric([1.0, -3.0], 1.01, signs=signs(2, 0), query_key=np.zeros((2, 2))),
+    numbers=measure.at_signed_point,
 )
 
 CYCLE_BEYOND_BOUND = Explicit(
@@ -59,6 +62,7 @@ CYCLE_BEYOND_BOUND = Explicit(
     text="V = diag(1, -3), alpha = 2: the 2-cycle {v_2, -v_2} has the multipliers 3/5 and 1/5",
     shape=Shape(2, 2),
     case=symmetric([1.0, -3.0], 2.0, index=1, signs=signs(2, 0), query_key=np.zeros((2, 2))),
+    numbers=measure.at_signed_point,
 )
 
 OJA_PAIR = Explicit(
@@ -67,6 +71,7 @@ OJA_PAIR = Explicit(
     "pairs become antipodal again",
     shape=Shape(2, 2),
     case=antipodal_pair() | {"w": np.array([[0.0, 0.8], [0.0, -0.6]])},
+    numbers=measure.pair_and_endings,
 )
 
 OJA_PAIR_START = Explicit(
@@ -81,6 +86,7 @@ OJA_PAIR_START = Explicit(
             [[-0.6 * np.sin(0.3), 0.6 * np.cos(0.3)], [-0.8 * np.sin(2.9), 0.8 * np.cos(2.9)]]
         ),
     },
+    numbers=measure.pair_and_endings,
 )
 
 NO_POLYGON = Explicit(
@@ -106,6 +112,7 @@ REMARK_10 = Explicit(
     "every multiplier is below 0.845",
     shape=Shape(5, 2),
     case=symmetric([1.0, -2.0], 0.25, index=1, signs=signs(3, 2), query_key=np.diag([0.0, -2.0])),
+    numbers=measure.at_signed_point,
 )
 
 BEYOND_NORM = Explicit(
@@ -127,6 +134,7 @@ POLYGONAL = Explicit(
         "alpha": np.array(0.25),
         "x": np.array([[1.0, 0.0], [-1.0, 0.0]]),
     },
+    numbers=measure.at_tokens,
 )
 
 NOT_NECESSARY = Explicit(
@@ -140,6 +148,7 @@ NOT_NECESSARY = Explicit(
         signs=signs(1, 5),
         query_key=np.diag([0.804, 0.0, 0.0, 0.0, 0.0]),
     ),
+    numbers=measure.at_signed_point,
 )
 
 SWAPPED_ATTENTION = Explicit(

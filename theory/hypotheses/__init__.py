@@ -1,0 +1,61 @@
+"""The hypotheses that statements share, as pieces: each draws fields and names what it promises."""
+
+from theory.hypotheses.attention import (
+    attention_spectrum_not_negative,
+    full_attention,
+    query_key,
+    threshold_logits,
+    uniform_attention,
+)
+from theory.hypotheses.maps import (
+    Bound,
+    Which,
+    any_value,
+    eigenpair,
+    heads,
+    moderate_step,
+    real_eigenvector,
+    step,
+    symmetric_matrix,
+    symmetric_value,
+)
+from theory.hypotheses.states import (
+    antipodal_tokens,
+    consensus_signs,
+    enough_tokens,
+    existing_bipartite,
+    isotropic_pairs,
+    nonzero_update,
+    polygon,
+    split_signs,
+    tangent_direction,
+    tokens,
+)
+
+__all__ = [
+    "Bound",
+    "Which",
+    "antipodal_tokens",
+    "any_value",
+    "attention_spectrum_not_negative",
+    "consensus_signs",
+    "eigenpair",
+    "enough_tokens",
+    "existing_bipartite",
+    "full_attention",
+    "heads",
+    "isotropic_pairs",
+    "moderate_step",
+    "nonzero_update",
+    "polygon",
+    "query_key",
+    "real_eigenvector",
+    "split_signs",
+    "step",
+    "symmetric_matrix",
+    "symmetric_value",
+    "tangent_direction",
+    "threshold_logits",
+    "tokens",
+    "uniform_attention",
+]
