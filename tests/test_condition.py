@@ -9,8 +9,14 @@ from pmt.condition import Condition
 
 @pytest.mark.parametrize(
     ("margin", "status"),
-    [(0.2, "holds"), (-0.2, "fails"), (0.1, "undecided"), (0.0, "undecided"), (math.nan, "undecided")],
-)  # fmt: skip
+    [
+        (0.2, "holds"),
+        (-0.2, "fails"),
+        (0.1, "undecided"),
+        (0.0, "undecided"),
+        (math.nan, "undecided"),
+    ],
+)
 def test_status_follows_the_margin_outside_its_tolerance(margin, status):
     condition = Condition("name", "text", margin, tolerance=0.1)
     assert condition.status == status
