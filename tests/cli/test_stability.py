@@ -179,7 +179,7 @@ def test_a_two_cycle_is_named_and_analysed_per_step(ask):
         (["--value", "diag:1,0.5", "--alpha", "-0.5", "--index", "2"], "unstable"),
         (["--value", "diag:1,0.5", "--alpha", "1e100"], "stable"),
         (["--value", "diag:1,1"], "marginal"),
-        (["--value", "[[1,1],[0,1]]"], "marginal"),
+        (["--value", "[[1,1],[0,1]]"], "undecided"),
         (["--value", "diag:1,-1", "--alpha", "0.5"], "stable"),
         (["--value", "diag:1,-1", "--alpha", "0.5", "--index", "2"], "unstable"),
         (["--value", "diag:1e-320,1e-321"], "marginal"),
