@@ -352,9 +352,6 @@ def _as_windows(masks: Sequence[Any]) -> list[attention.LocalWindow]:
     return windows
 
 
-System = Oja | SingleHead | MultiHead
-
-
 def head_maps(system: Any) -> tuple[Float[Array, "h d d"], Float[Array, "h d d"]]:
     """(F_h, B_h) of any autonomous map: value-output and scaled query-key matrix of each head.
 
