@@ -1,23 +1,17 @@
 """From a model's name or directory to its files on disk, verified where a hash is known."""
 
-import hashlib
-import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
+from pmt.checkpoints import hub
+from pmt.checkpoints.checkpoint import Checkpoint, in_directory
+from pmt.checkpoints.directory import CONFIG, WEIGHTS
+from pmt.checkpoints.read import identity
 from pmt.errors import RequestError
-
-CONFIG = "config.json"
-WEIGHTS = "model.safetensors"
-INDEX = "model.safetensors.index.json"
-
-# A real config has a few kilobytes; anything near this is no config.
-_LARGEST_CONFIG = 4 * 2**20
 
 
 @dataclass(frozen=True)
@@ -52,78 +46,66 @@ PACKAGED: Mapping[str, Packaged] = MappingProxyType(
 )
 
 
-@dataclass(frozen=True)
-class Checkpoint:
-    """Where a checkpoint's files are.
-
-    Attributes:
-      name: as it was asked for.
-      directory: the folder that holds them.
-      weights: the safetensors files, one for now.
-      revision: what pins the files: ``package==version`` for a packaged model, None for a
-        directory.
-      sha256: of the weights file.
-    """
-
-    name: str
-    directory: Path
-    weights: tuple[Path, ...]
-    revision: str | None
-    sha256: str
-
-    def config(self) -> dict[str, Any]:
-        """The parsed config.json.
-
-        Raises:
-          RequestError: not readable, not JSON, not an object, or larger than any config.
-        """
-        path = self.directory / CONFIG
-        try:
-            size = path.stat().st_size
-            if size > _LARGEST_CONFIG:
-                raise RequestError(
-                    f"{path} has {size} bytes, more than any model's config; check the directory"
-                )
-            config = json.loads(path.read_bytes(), parse_constant=_refuse_constant)
-        except OSError as error:
-            raise RequestError(f"cannot read {path}: {error.strerror}") from error
-        except (ValueError, RecursionError) as error:
-            if isinstance(error, RequestError):
-                raise
-            reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-            raise RequestError(
-                f"{path} is not a valid JSON file ({reason}); fetch the checkpoint again"
-            ) from error
-        if not isinstance(config, dict):
-            raise RequestError(
-                f"{path} holds a {type(config).__name__} and not an object of settings; "
-                "fetch the checkpoint again"
-            )
-        return config
-
-
-def locate(name_or_directory: str | os.PathLike[str]) -> Checkpoint:
+def locate(
+    name_or_directory: str | os.PathLike[str],
+    *,
+    revision: str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    local_files_only: bool = False,
+    token: bool | str | None = None,
+    notify: Callable[[str], None] | None = None,
+) -> Checkpoint:
     """The checkpoint of that name, or in that directory.
 
     A name from ``PACKAGED`` is taken as such even where a folder of that name exists; write
-    ``./minilm`` for the folder. A packaged model's weights must have the known sha256.
+    ``./minilm`` for the folder. A packaged model's weights must have the known sha256. Then comes
+    a directory of that name, and then a model of the Hugging Face Hub, of which only config.json,
+    the safetensors weights and the tokenizer's JSON files are fetched, all from one commit.
 
     Args:
-      name_or_directory: ``"minilm"``, or a directory with config.json and model.safetensors.
+      name_or_directory: ``"minilm"``; a directory with config.json and model.safetensors, or with
+        model.safetensors.index.json and the files it names; or ``owner/name`` or ``name`` on the
+        Hub.
+      revision: a branch, a tag or a commit of a model on the Hub; None is the main branch. What
+        is not on the Hub has no revisions.
+      cache_dir: the Hub's cache; None is where HF_HUB_CACHE or HF_HOME say, as for every program
+        that uses ``huggingface_hub``. This and what follows has no effect on other models.
+      local_files_only: take only what the cache holds, and ask no one; so does HF_HUB_OFFLINE.
+      token: for models that are private or gated; None is the one that was saved, if any.
+      notify: is called with one sentence before anything is fetched: which files, how large.
 
     Raises:
-      RequestError: an unknown name, a package that is not installed or was altered, a directory
-        that lacks a file or holds weights in a form that is not read.
+      RequestError: an unknown name, a package that is not installed or was altered, a revision
+        that is unknown or has no meaning, a directory that lacks a file or holds weights in a form
+        that is not read, and whatever keeps the files of the Hub from being fetched.
     """
     name = os.fspath(name_or_directory)
     if name in PACKAGED:
+        _refuse_revision(revision, f"the packaged model {name!r}")
         return _locate_packaged(name, PACKAGED[name])
-    directory = Path(name).expanduser()
-    if not directory.is_dir():
-        raise RequestError(_unknown(name, directory))
-    _require_readable_form(directory)
-    weights = directory / WEIGHTS
-    return Checkpoint(name, directory, (weights,), None, _sha256(weights))
+    directory = os.path.expanduser(name)
+    if os.path.isdir(directory):
+        _refuse_revision(revision, f"the directory {name!r}")
+        return in_directory(name, Path(directory), None)
+    if os.path.exists(directory):
+        raise RequestError(
+            f"{name} is a file; give the directory that holds {CONFIG} and {WEIGHTS}"
+        )
+    if not hub.is_hub_name(name):
+        known = ", ".join(f"'{packaged}'" for packaged in sorted(PACKAGED))
+        raise RequestError(
+            f"there is no directory {name!r}, and it is no name that the Hub could have; give a "
+            f"directory with {CONFIG} and {WEIGHTS}, a name as 'owner/name', or {known}"
+        )
+    snapshot, commit = hub.fetch(
+        name,
+        revision=revision,
+        cache_dir=cache_dir,
+        local_files_only=local_files_only,
+        token=token,
+        notify=notify,
+    )
+    return in_directory(name, snapshot, commit)
 
 
 def _locate_packaged(name: str, packaged: Packaged) -> Checkpoint:
@@ -139,55 +121,19 @@ def _locate_packaged(name: str, packaged: Packaged) -> Checkpoint:
     if not (directory / WEIGHTS).is_file():
         raise RequestError(f"the package of '{name}' has no {directory / WEIGHTS}; re{install}")
     weights = directory / WEIGHTS
-    found = _sha256(weights)
-    if found != packaged.sha256:
+    # Not `in_directory`: installers may link a package's files from elsewhere, and the hash tells.
+    found = Checkpoint(name, directory, (weights,), requirement, (identity(os.stat(weights)),))
+    if found.sha256 != packaged.sha256:
         raise RequestError(
-            f"{weights} is not the file that was verified: its sha256 is {found} instead of "
-            f"{packaged.sha256}; re{install}"
+            f"{found.weights[0]} is not the file that was verified: its sha256 is {found.sha256} "
+            f"instead of {packaged.sha256}; re{install}"
         )
-    return Checkpoint(name, directory, (weights,), requirement, found)
+    return found
 
 
-def _unknown(name: str, directory: Path) -> str:
-    if directory.exists():
-        return f"{name} is a file; give the directory that holds {CONFIG} and {WEIGHTS}"
-    known = ", ".join(f"'{packaged}'" for packaged in sorted(PACKAGED))
-    return (
-        f"there is no directory {name!r}, and no packaged model of that name; give a directory "
-        f"with {CONFIG} and {WEIGHTS}, or {known} (models are not fetched from the Hugging Face "
-        "Hub: download one first and give its directory)"
-    )
-
-
-def _require_readable_form(directory: Path) -> None:
-    if not (directory / CONFIG).is_file():
-        raise RequestError(f"{directory} has no {CONFIG}; give the directory of a checkpoint")
-    if (directory / WEIGHTS).is_file():
-        return
-    if (directory / INDEX).is_file():
+def _refuse_revision(revision: str | None, what: str) -> None:
+    if revision is not None:
         raise RequestError(
-            f"{directory} holds weights in several files ({INDEX}), and only a single {WEIGHTS} "
-            "is read; save it again in one file, with save_pretrained(..., max_shard_size='100GB')"
+            f"the revision {revision!r} was given for {what}, which has none; leave it out, or "
+            "give a name on the Hub"
         )
-    pickles = sorted(
-        path.name for path in directory.iterdir() if path.suffix in (".bin", ".pt", ".pth", ".ckpt")
-    )
-    if pickles:
-        raise RequestError(
-            f"{directory} has its weights only as a pickle ({pickles[0]}), which can run code "
-            "when it is opened and is never read; convert it with transformers: "
-            "AutoModel.from_pretrained(DIR).save_pretrained(DIR, safe_serialization=True)"
-        )
-    raise RequestError(f"{directory} has no {WEIGHTS}; give the directory of a checkpoint")
-
-
-def _sha256(path: Path) -> str:
-    try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise RequestError(f"cannot read {path}: {error.strerror}") from error
-
-
-def _refuse_constant(text: str) -> float:
-    raise ValueError(f"it holds {text}, which is no JSON number")

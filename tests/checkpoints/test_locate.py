@@ -4,20 +4,12 @@ import dataclasses
 import sys
 
 import pytest
-from safetensors.numpy import save_file
 
 from pmt.checkpoints import PACKAGED, locate
 from pmt.checkpoints import locate as function
 from pmt.errors import RequestError
 
 where = sys.modules[function.__module__]
-
-
-@pytest.fixture
-def directory(tmp_path):
-    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
-    save_file({}, tmp_path / "model.safetensors")
-    return tmp_path
 
 
 def with_packaged(monkeypatch, **changes):
@@ -65,9 +57,14 @@ def test_fault_83_a_directory_with_a_non_ascii_name(directory):
     assert locate(renamed).directory == renamed
 
 
-def test_an_unknown_name_says_what_is_supported():
-    with pytest.raises(RequestError, match="no directory 'albert-base-v2'.*'minilm'.*Hub"):
-        locate("albert-base-v2")
+@pytest.mark.parametrize(
+    "name", ["./albert", "/no/such/folder", "~nobody/x", "a/b/c", "", "a" * 999]
+)
+def test_a_name_that_can_be_none_says_what_is_supported(name):
+    with pytest.raises(
+        RequestError, match="there is no directory .*a name as 'owner/name', or 'minilm'"
+    ):
+        locate(name)
 
 
 def test_a_file_is_no_directory(directory):
@@ -79,13 +76,6 @@ def test_fault_24_only_a_pickle(directory):
     (directory / "model.safetensors").unlink()
     (directory / "pytorch_model.bin").write_bytes(b"")
     with pytest.raises(RequestError, match=r"pickle \(pytorch_model.bin\).*convert"):
-        locate(directory)
-
-
-def test_a_sharded_checkpoint_is_refused_with_a_way_on(directory):
-    (directory / "model.safetensors").unlink()
-    (directory / "model.safetensors.index.json").write_text("{}")
-    with pytest.raises(RequestError, match="several files.*max_shard_size"):
         locate(directory)
 
 
@@ -106,10 +96,30 @@ def test_a_directory_that_lacks_a_file(directory, missing):
         ("[" * 100_000, "nested too deeply"),
         (" " * (5 * 2**20), "more than any model's config"),
         ("{}\ud800", "not a valid JSON file"),
+        ('{"layer_norm_eps": 1e999}', "holds 1e999, which is too large a number"),
+        ('{"hidden_size": 1' + "0" * 5000 + "}", "not a valid JSON file"),
+        ('{"hidden_size": 1, "hidden_size": 2}', "'hidden_size' is there twice"),
     ],
-    ids=["empty", "list", "nan", "infinity", "deep", "huge", "not utf-8"],
+    ids=["empty", "list", "nan", "inf", "deep", "huge", "not utf-8", "1e999", "digits", "twice"],
 )
 def test_fault_32_a_config_that_is_none(directory, text, reason):
     (directory / "config.json").write_bytes(text.encode("utf-8", "surrogatepass"))
     with pytest.raises(RequestError, match=reason):
         locate(directory).config()
+
+
+def test_a_model_that_was_saved_in_the_current_folder(directory, monkeypatch):
+    monkeypatch.chdir(directory)
+    assert locate(".").config() == {"model_type": "bert"}
+
+
+def test_the_packaged_files_may_be_links(monkeypatch, tmp_path):
+    """As installers make them; the hash is what counts."""
+    packaged = locate("minilm").directory
+    linked = tmp_path / "linked_model" / "model"
+    linked.mkdir(parents=True)
+    for file in packaged.iterdir():
+        (linked / file.name).symlink_to(file)
+    monkeypatch.syspath_prepend(tmp_path)
+    with_packaged(monkeypatch, module="linked_model")
+    assert locate("minilm").directory == linked
