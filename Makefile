@@ -3,10 +3,11 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test test-all check install lock clean
+.PHONY: help run test test-all parity check install lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
+PARITY := .venv-parity
 INSTALLED := $(VENV)/.pmt-installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --no-input
 UV ?= uv
@@ -22,6 +23,7 @@ help:
 	@echo "make run       install, check the theorems, measure a real transformer: out/report/index.html"
 	@echo "make test      install and test, in double and in single precision"
 	@echo "make test-all  the long tests too, with many more examples (SEED=$(SEED))"
+	@echo "make parity    compare all families with torch and transformers, installed into $(PARITY)"
 	@echo "make check     format, lint, types, import graph"
 	@echo "make lock      pin the newest versions again (needs uv)"
 	@echo "make clean     remove what was made, except $(VENV)"
@@ -37,6 +39,17 @@ test-all: export HYPOTHESIS_PROFILE := large
 test-all: $(INSTALLED)
 	$(TEST_ENV) $(PYTEST) -m "long or not long" --hypothesis-seed=$(SEED)
 	PMT_TEST_X64=0 $(TEST_ENV) $(PYTEST) -m "long or not long" --hypothesis-seed=$(SEED)
+
+parity: $(INSTALLED) $(PARITY)/.installed
+	$(PARITY)/bin/python -m tests.parity.compare --pmt $(BIN)/python \
+	  --minilm "$$($(BIN)/python -c 'from pmt.checkpoints import locate; print(locate("minilm").directory)')"
+
+# The reference implementation, in the versions that made tests/parity/data.
+$(PARITY)/.installed: | $(INSTALLED)
+	$(BIN)/python -m venv $(PARITY)
+	$(PARITY)/bin/python -m pip install --quiet --disable-pip-version-check \
+	  torch==2.13.0 transformers==5.23.0 numpy==2.4.6
+	@touch $@
 
 check: $(INSTALLED)
 	$(BIN)/ruff format --check .

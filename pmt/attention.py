@@ -80,6 +80,33 @@ class Boolean:
 
 Mask = Full | Causal | LocalWindow | Boolean
 
+
+@register_dataclass
+@dataclass(frozen=True)
+class Rotary:
+    """Rotary positions (arXiv 2104.09864): queries and keys are turned by their token's index.
+
+    Of a head's k coordinates the first r = 2 * (number of frequencies) form the planes
+    (p, p + r/2); at token i plane p is turned by the angle i * frequencies[p]. So a logit depends
+    on the two indices through their difference only.
+
+    Attributes:
+      frequencies: radians per token, 2 * (number of frequencies) at most k.
+    """
+
+    frequencies: Float[AnyArray, "*layers planes"]
+
+    def turn(self, x: Float[Array, "h n k"]) -> Float[Array, "h n k"]:
+        """Queries or keys of all heads, turned."""
+        planes = self.frequencies.shape[-1]
+        angle = jnp.arange(x.shape[1]).astype(x.dtype)[:, None] * self.frequencies[None, :]
+        cos, sin = jnp.cos(angle)[None], jnp.sin(angle)[None]
+        first, second, rest = jnp.split(x, (planes, 2 * planes), axis=-1)
+        return jnp.concatenate(
+            [first * cos - second * sin, second * cos + first * sin, rest], axis=-1
+        )
+
+
 _NAMED = {"full": Full, "causal": Causal}
 
 

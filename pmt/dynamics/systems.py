@@ -162,6 +162,7 @@ class MultiHead(_Map):
       mask: as for ``SingleHead``; a boolean ``(h, n, n)`` gives each head its own.
       query_bias, key_bias, value_bias: ``(h, k)`` or None; output_bias: ``(d,)`` or None.
         Eq. (1) has none; with biases the closed forms of ``pmt.stability`` do not apply.
+      rotary: rotary positions, or None as in eq. (1); the closed forms do not apply with them.
     """
 
     query: Float[AnyArray, "*batch h k d"]
@@ -175,6 +176,7 @@ class MultiHead(_Map):
     key_bias: Float[AnyArray, "*batch h k"] | None = None
     value_bias: Float[AnyArray, "*batch h kv"] | None = None
     output_bias: Float[AnyArray, "*batch d"] | None = None
+    rotary: attention.Rotary | None = None
 
     def __post_init__(self) -> None:
         _accept_numpy(self)
@@ -227,13 +229,18 @@ class MultiHead(_Map):
         return any(b is not None for b in biases)
 
     @property
+    def is_plain(self) -> bool:
+        """Whether it is the map of eq. (1): no biases, no rotary positions."""
+        return not self.has_biases and self.rotary is None
+
+    @property
     def head_matrices(self) -> Float[Array, "*batch h d d"]:
         """F_h = O_h V_h for every head."""
         return einsum("...hdk,...hke->...hde", self.output, self.value)
 
     @property
     def query_key_matrices(self) -> Float[Array, "*batch h d d"]:
-        """B_h = Q_hᵀ K_h for every head, logit scale not included."""
+        """B_h = Q_hᵀ K_h for every head; neither logit scale nor rotary positions are in it."""
         return einsum("...hkd,...hke->...hde", self.query, self.key)
 
     @property
@@ -242,9 +249,11 @@ class MultiHead(_Map):
         return einsum("...hdk,...hke->...de", self.output, self.value)
 
     def logits(self, x: Float[Array, "n d"]) -> Float[Array, "h n n"]:
-        """scale * (Q_h x_i + b^Q_h)·(K_h x_j + b^K_h)."""
+        """scale * (Q_h x_i + b^Q_h)·(K_h x_j + b^K_h), both factors turned by ``rotary``."""
         q = _project(self.query, x, self.query_bias)
         k = _project(self.key, x, self.key_bias)
+        if self.rotary is not None:
+            q, k = self.rotary.turn(q), self.rotary.turn(k)
         return self.scale * einsum("hik,hjk->hij", q, k)
 
     def attention(self, x: Float[Array, "n d"]) -> Float[Array, "h n n"]:
@@ -355,7 +364,7 @@ def _as_windows(masks: Sequence[Any]) -> list[attention.LocalWindow]:
 def head_maps(system: Any) -> tuple[Float[Array, "h d d"], Float[Array, "h d d"]]:
     """(F_h, B_h) of any autonomous map: value-output and scaled query-key matrix of each head.
 
-    Logits are x_iᵀ B_h x_j; B is zero for ``Oja``. Biases are not represented.
+    Logits are x_iᵀ B_h x_j; B is zero for ``Oja``. Biases and rotary positions are not represented.
     """
     if isinstance(system, Oja):
         return system.value[None], jnp.zeros_like(system.value)[None]

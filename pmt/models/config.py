@@ -2,12 +2,37 @@
 
 import math
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import MISSING, fields
-from typing import Any, TypeVar
+from dataclasses import MISSING, dataclass, fields
+from types import MappingProxyType
+from typing import Any, TypeVar, get_args
 
 from pmt.errors import RequestError
 
 Config = TypeVar("Config")
+
+
+@dataclass(frozen=True)
+class Dimensions:
+    """The sizes that every family has, under one name each.
+
+    Attributes:
+      d: width of the residual stream.
+      heads: of a layer; key_value_heads: those that they share, ``heads`` where none is shared.
+      head_dim: k.
+      layers: how often a block is applied.
+      vocabulary, segments: how many token ids and segments there are.
+      positions: the longest text, or None where nothing bounds it.
+    """
+
+    d: int
+    heads: int
+    key_value_heads: int
+    head_dim: int
+    layers: int
+    vocabulary: int
+    segments: int = 1
+    positions: int | None = None
+
 
 # What every family's config may hold without changing what the model computes from given tokens.
 HARMLESS = frozenset(
@@ -33,13 +58,57 @@ HARMLESS = frozenset(
         # Special tokens belong to the tokenizer.
         "bos_token_id",
         "eos_token_id",
+        "cls_token_id",
+        "decoder_start_token_id",
         "pad_token_id",
+        "prefix",
         "sep_token_id",
-        # Heads on top of the encoder are not part of it.
+        "tokenizer_class",
+        # Heads on top of the model that are not read.
         "id2label",
         "label2id",
         "problem_type",
-        "tie_word_embeddings",
+        "task_specific_params",
+        # Generation.
+        "bad_words_ids",
+        "begin_suppress_tokens",
+        "diversity_penalty",
+        "do_sample",
+        "early_stopping",
+        "encoder_no_repeat_ngram_size",
+        "exponential_decay_length_penalty",
+        "forced_bos_token_id",
+        "forced_eos_token_id",
+        "length_penalty",
+        "max_length",
+        "min_length",
+        "no_repeat_ngram_size",
+        "num_beam_groups",
+        "num_beams",
+        "num_return_sequences",
+        "output_scores",
+        "remove_invalid_values",
+        "repetition_penalty",
+        "return_dict_in_generate",
+        "suppress_tokens",
+        "temperature",
+        "tf_legacy_loss",
+        "top_k",
+        "top_p",
+        "typical_p",
+        "use_bfloat16",
+    }
+)
+
+# Attributes that any config may hold, with the values that change nothing.
+COMMON: Mapping[str, tuple[Any, ...]] = MappingProxyType(
+    {
+        "add_cross_attention": (False,),
+        "cross_attention_hidden_size": (None,),
+        "is_decoder": (False,),
+        "is_encoder_decoder": (False,),
+        "pruned_heads": ({}, None),
+        "quantization_config": (None,),
     }
 )
 
@@ -49,7 +118,7 @@ def build_config(
     raw: Mapping[str, Any],
     *,
     harmless: Collection[str],
-    only: Mapping[str, tuple[Any, ...]],
+    only: Mapping[str, tuple[Any, ...]] = MappingProxyType({}),
 ) -> Config:
     """The config of a family from the parsed config.json.
 
@@ -57,8 +126,9 @@ def build_config(
       kind: a frozen dataclass whose fields are the attributes that the family handles, named as
         in config.json; it checks its values itself. Absent ones keep their defaults.
       raw: the parsed file.
-      harmless: attributes that do not change what the model computes.
-      only: attribute -> the values of it that the family handles.
+      harmless: attributes of this family that do not change what the model computes, besides
+        those in ``HARMLESS``.
+      only: attribute -> the values of it that the family handles, besides those in ``COMMON``.
 
     Raises:
       RequestError: an attribute that is none of these, or a value that is not handled; all of
@@ -70,6 +140,7 @@ def build_config(
             f"give one of the architectures that pmt has itself, not {raw.get('architectures')}"
         )
     handled = {field.name: field for field in fields(kind)}  # type: ignore[arg-type]
+    only = {**COMMON, **only}
     offenders = []
     for name, value in raw.items():
         if name in only:
@@ -80,7 +151,7 @@ def build_config(
             if not _is_a(value, handled[name].type):
                 kind_of_field = getattr(handled[name].type, "__name__", handled[name].type)
                 offenders.append(f"{name} is {value!r}, which is no {kind_of_field}")
-        elif name not in harmless:
+        elif name not in HARMLESS and name not in harmless:
             offenders.append(f"{name} is unknown here")
     missing = [
         name
@@ -97,6 +168,29 @@ def build_config(
     return kind(**{k: float(v) if handled[k].type is float else v for k, v in given.items()})
 
 
+def require_known(name: str, value: str, known: Collection[str]) -> None:
+    """Refuse a choice that a family does not have, such as an activation.
+
+    Raises:
+      RequestError: naming the attribute and what is supported.
+    """
+    if value not in known:
+        raise RequestError(f"{name} is {value!r} in the config; supported are {', '.join(known)}")
+
+
+def require_divides(heads: int, width: int) -> None:
+    """Refuse heads that do not divide the width.
+
+    Raises:
+      RequestError: naming both.
+    """
+    if width % heads:
+        raise RequestError(
+            f"{heads} attention heads do not divide the width {width}; "
+            "check that the config is that of the checkpoint"
+        )
+
+
 def require_positive(config: Any, *names: str) -> None:
     """Refuse a config with a size, an epsilon or the like that is not positive and finite.
 
@@ -111,6 +205,7 @@ def require_positive(config: Any, *names: str) -> None:
 
 def _is_a(value: Any, kind: Any) -> bool:
     """Whether a JSON value is of a field's type; 1 is a real number too, true is not."""
+    kinds = get_args(kind) or (kind,)
     if isinstance(value, bool):
-        return kind is bool
-    return isinstance(value, int | float) if kind is float else isinstance(value, kind)
+        return bool in kinds
+    return isinstance(value, kinds) or (float in kinds and isinstance(value, int))

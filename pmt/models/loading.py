@@ -4,86 +4,192 @@ Every tensor of the checkpoint is named by a rule or is on a list of ignored one
 every parameter is filled, shapes agree, and all numbers are finite.
 """
 
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
 from pmt.checkpoints import Weights
 from pmt.errors import RequestError
-
-Shape = tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How a parameter is laid out in the checkpoint.
-
-    Attributes:
-      stored: the shape in the checkpoint of a parameter of the given shape.
-      arrange: the stored array in the shape of the parameter.
-    """
-
-    stored: Callable[[Shape], Shape]
-    arrange: Callable[[np.ndarray, Shape], np.ndarray]
+from pmt.models.family import Family, Parts, Rule
 
 
-AS_IS = Layout(lambda shape: shape, lambda array, _: array)
-TRANSPOSED = Layout(lambda shape: shape[::-1], lambda array, _: array.T)
-# (h, k, d) from the (h k, d) of a torch Linear, and (h, k) from its bias.
-INTO_HEADS = Layout(
-    lambda shape: (shape[0] * shape[1], *shape[2:]), lambda array, shape: array.reshape(shape)
-)
-# (h, d, k) from the (d, h k) of a torch Linear.
-OUT_OF_HEADS = Layout(
-    lambda shape: (shape[1], shape[0] * shape[2]),
-    lambda array, shape: np.moveaxis(array.reshape(shape[1], shape[0], shape[2]), 1, 0),
-)
+class Binding:
+    """Which tensor of a checkpoint is which parameter of a model: checked by names and shapes.
 
-
-@dataclass(frozen=True)
-class Rule:
-    """One line of a family's weight table; ``{}`` stands for the number of a layer in both names.
+    Nothing is read before `fill` or `fill_module` is called. ``required`` names optional parts that
+    the checkpoint must have.
 
     Attributes:
-      stored: the tensor's name in the checkpoint, without the family's prefix.
-      parameter: the path of the parameter in the module.
-      layout: how the one becomes the other.
+      family, config: what the model is.
+      parts: the optional parts that the checkpoint has.
+      skeleton: the model without numbers.
+      repeats: tensor that repeats another -> that other.
+      rules: tensor's name in the checkpoint -> the rules for it.
+      offenders: what does not fit, one clause each; see `require_fit`.
     """
 
-    stored: str
-    parameter: str
-    layout: Layout = AS_IS
+    def __init__(
+        self,
+        family: Family,
+        config: Any,
+        weights: Weights,
+        dtype: Any,
+        required: Parts = frozenset(),
+    ) -> None:
+        self.family, self.config, self._weights = family, config, weights
+        self._dtype = np.dtype(dtype)
+        self._names = _plain_names(family, weights)
+        self.repeats = self._take_repeats()
+        self.parts: Parts = frozenset(
+            part
+            for part, shown_by in family.parts.items()
+            if part in required or family.plain(shown_by) in self._names
+        )
+        self.skeleton = nnx.eval_shape(
+            lambda: family.build(config, self.parts, self._dtype, nnx.Rngs(0))
+        )
+        state = nnx.to_flat_state(nnx.state(self.skeleton, nnx.Param))
+        self._slots = {".".join(map(str, path)): (path, leaf) for path, leaf in state}
+        self.rules: dict[str, list[Rule]] = {}
+        self.offenders: list[str] = []
+        self._match(family.table(config, self.parts))
+
+    def require_fit(self) -> None:
+        """Refuse a checkpoint that does not fit the model.
+
+        Raises:
+          RequestError: listing all tensors that nothing uses, parameters that nothing fills,
+            shapes that differ and dtypes that are not floating.
+        """
+        if self.offenders:
+            raise RequestError(
+                "the checkpoint does not fit the model its config describes "
+                f"({'; '.join(self.offenders)}); check that config and weights belong together"
+            )
+
+    def fill(self) -> Any:
+        """The model with all its parameters, each tensor read and converted once.
+
+        Raises:
+          RequestError: see `require_fit`; and listing the tensors with NaN or infinity in them,
+            and those that repeat another tensor but differ from it.
+        """
+        filled, offenders = self._read(self.rules)
+        offenders += self._differing_repeats()
+        self.offenders += offenders
+        self.require_fit()
+        graph, _ = nnx.split(self.skeleton)
+        flat = [(self._slots[name][0], nnx.Param(array)) for name, array in filled.items()]
+        return nnx.merge(graph, nnx.from_flat_state(flat))
+
+    def fill_module(self, module: nnx.Module, path: str) -> Any:
+        """One module of the model, at a path such as ``blocks.3.attention``, with its parameters.
+
+        Args:
+          module: that module of the skeleton.
+          path: where it is.
+
+        Raises:
+          RequestError: NaN or infinity in its tensors.
+        """
+        mine = {
+            name: [rule for rule in rules if rule.parameter.startswith(f"{path}.")]
+            for name, rules in self.rules.items()
+        }
+        filled, offenders = self._read({name: some for name, some in mine.items() if some})
+        self.offenders += offenders
+        self.require_fit()
+        graph, _ = nnx.split(module)
+        skip = len(path.split("."))
+        flat = [(self._slots[name][0][skip:], nnx.Param(array)) for name, array in filled.items()]
+        return nnx.merge(graph, nnx.from_flat_state(flat))
+
+    def _read(self, wanted: Mapping[str, Iterable[Rule]]) -> tuple[dict[str, Any], list[str]]:
+        """Parameters by path, and what is wrong with the numbers."""
+        filled, offenders = {}, []
+        for name, rules in wanted.items():
+            # A value that the dtype cannot hold becomes infinite, which is an offence below.
+            with np.errstate(over="ignore"):
+                array = self._weights.read(name).astype(self._dtype)
+            bad = int(np.count_nonzero(~np.isfinite(array)))
+            if bad:
+                offenders.append(f"{name} holds {bad} numbers that are NaN or infinite")
+                continue
+            for rule in rules:
+                shape = tuple(self._slots[rule.parameter][1].shape)
+                view = rule.layout.view(array, shape)
+                filled[rule.parameter] = jnp.asarray(np.ascontiguousarray(view))
+        return filled, offenders
+
+    def _match(self, table: Iterable[Rule]) -> None:
+        unfilled, unused = set(self._slots), set(self._names)
+        missing = []
+        for rule in table:
+            plain = self.family.plain(rule.stored)
+            if rule.parameter not in unfilled:
+                raise ValueError(f"the table of {self.family.name} fills {rule.parameter} twice")
+            unfilled.discard(rule.parameter)
+            if plain not in self._names:
+                missing.append(f"{plain} is missing")
+                continue
+            unused.discard(plain)
+            name = self._names[plain]
+            reason = self._misfit(name, rule)
+            if reason is None:
+                self.rules.setdefault(name, []).append(rule)
+            elif reason not in self.offenders:
+                self.offenders.append(reason)
+        if unfilled:
+            raise ValueError(f"the table of {self.family.name} leaves out {sorted(unfilled)}")
+        self.offenders += dict.fromkeys(missing)
+        self.offenders += [
+            f"{self._names[plain]} is not used by the model"
+            for plain in sorted(unused)
+            if self.family.why_ignored(plain) is None
+        ]
+
+    def _misfit(self, name: str, rule: Rule) -> str | None:
+        entry = self._weights.entries[name]
+        wanted = rule.layout.stored(tuple(self._slots[rule.parameter][1].shape))
+        if entry.shape != wanted:
+            return f"{name} has shape {entry.shape} instead of {wanted}"
+        if entry.dtype is None or not jnp.issubdtype(entry.dtype, jnp.floating):
+            return f"{name} is stored as {entry.stored}, which is no floating dtype that is read"
+        return None
+
+    def _take_repeats(self) -> dict[str, str]:
+        """Stored repeat -> stored original; a repeat without its original takes its place."""
+        repeats = {}
+        for repeat, original in self.family.ties(self.config).items():
+            repeat, original = self.family.plain(repeat), self.family.plain(original)
+            if repeat not in self._names:
+                continue
+            if original in self._names:
+                repeats[self._names.pop(repeat)] = self._names[original]
+            else:
+                self._names[original] = self._names.pop(repeat)
+        return repeats
+
+    def _differing_repeats(self) -> list[str]:
+        return [
+            f"{repeat} differs from {original}, which the config says it repeats"
+            for repeat, original in self.repeats.items()
+            if not _same_bits(self._weights.read(repeat), self._weights.read(original))
+        ]
 
 
-def expand(rules: Iterable[Rule], layers: int) -> list[Rule]:
-    """The rules with ``{}`` replaced by every layer's number."""
-    return [
-        Rule(rule.stored.format(i), rule.parameter.format(i), rule.layout)
-        for rule in rules
-        for i in range(layers if "{}" in rule.stored else 1)
-    ]
-
-
-def plain_names(weights: Weights, prefix: str) -> dict[str, str]:
-    """Names as the weight tables write them -> names in the checkpoint.
-
-    The prefix of a model with a head on top goes, and the ``gamma`` and ``beta`` of old layer
-    norms become ``weight`` and ``bias``.
+def _plain_names(family: Family, weights: Weights) -> dict[str, str]:
+    """Names as the weight tables have them -> names in the checkpoint.
 
     Raises:
-      RequestError: two tensors that are the same one under both spellings.
+      RequestError: two tensors that are the same one under two spellings.
     """
     names: dict[str, str] = {}
     for stored in weights.entries:
-        plain = stored.removeprefix(prefix)
-        plain = re.sub(r"LayerNorm\.gamma$", "LayerNorm.weight", plain)
-        plain = re.sub(r"LayerNorm\.beta$", "LayerNorm.bias", plain)
+        plain = family.plain(stored)
         if plain in names:
             raise RequestError(
                 f"the checkpoint holds one tensor twice, as {names[plain]!r} and {stored!r}; "
@@ -93,68 +199,7 @@ def plain_names(weights: Weights, prefix: str) -> dict[str, str]:
     return names
 
 
-def load(
-    skeleton: nnx.Module,
-    weights: Weights,
-    names: Mapping[str, str],
-    rules: Sequence[Rule],
-    ignored: Mapping[str, str],
-    dtype: Any,
-) -> Any:
-    """The module with all its parameters read from the checkpoint.
-
-    Args:
-      skeleton: the module from ``nnx.eval_shape``: shapes, no numbers.
-      weights: the open checkpoint.
-      names: see `plain_names`.
-      rules: one for every parameter.
-      ignored: pattern of tensor names that are not used -> why.
-      dtype: of the parameters; each tensor is converted once.
-
-    Raises:
-      RequestError: listing all tensors that nothing uses, parameters that nothing fills, shapes
-        that differ, dtypes that are not floating, and tensors with NaN or infinity.
-    """
-    graph, state = nnx.split(skeleton)
-    slots = {".".join(map(str, path)): (path, leaf) for path, leaf in nnx.to_flat_state(state)}
-    offenders = [
-        f"{names[name]} is not used by the model"
-        for name in sorted(names.keys() - {rule.stored for rule in rules})
-        if not any(re.fullmatch(pattern, name) for pattern in ignored)
-    ]
-    offenders += [
-        f"no rule fills {parameter}"
-        for parameter in sorted(slots.keys() - {rule.parameter for rule in rules})
-    ]
-    filled = []
-    for rule in rules:
-        path, leaf = slots[rule.parameter]
-        array, reason = _fetch(weights, names, rule, tuple(leaf.shape), dtype)
-        if array is None:
-            offenders.append(reason)
-        else:
-            filled.append((path, leaf.replace(array)))
-    if offenders:
-        raise RequestError(
-            f"the checkpoint does not fit the model its config describes ({'; '.join(offenders)});"
-            " check that config and weights belong together"
-        )
-    return nnx.merge(graph, nnx.from_flat_state(filled))
-
-
-def _fetch(
-    weights: Weights, names: Mapping[str, str], rule: Rule, shape: Shape, dtype: Any
-) -> tuple[jax.Array | None, str]:
-    if rule.stored not in names:
-        return None, f"{rule.stored} is missing"
-    name = names[rule.stored]
-    entry, wanted = weights.entries[name], rule.layout.stored(shape)
-    if entry.shape != wanted:
-        return None, f"{name} has shape {entry.shape} instead of {wanted}"
-    if entry.dtype is None or not jnp.issubdtype(entry.dtype, jnp.floating):
-        return None, f"{name} is stored as {entry.stored}, which is no floating dtype that is read"
-    array = weights.read(name).astype(np.dtype(dtype))
-    bad = int(np.count_nonzero(~np.isfinite(array)))
-    if bad:
-        return None, f"{name} holds {bad} numbers that are NaN or infinite"
-    return jnp.asarray(rule.layout.arrange(array, shape)), ""
+def _same_bits(one: np.ndarray, other: np.ndarray) -> bool:
+    return (
+        one.shape == other.shape and one.dtype == other.dtype and one.tobytes() == other.tobytes()
+    )

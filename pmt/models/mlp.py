@@ -1,4 +1,4 @@
-"""The feed-forward block and the activations that checkpoints name."""
+"""Feed-forward blocks and the activations that checkpoints name."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = MappingProxyType(
     {
         "gelu": partial(jax.nn.gelu, approximate=False),
+        "gelu_fast": partial(jax.nn.gelu, approximate=True),
         "gelu_new": partial(jax.nn.gelu, approximate=True),
         "gelu_pytorch_tanh": partial(jax.nn.gelu, approximate=True),
         "relu": jax.nn.relu,
@@ -40,13 +41,43 @@ class Mlp(nnx.Module):
         return self.down(ACTIVATIONS[self.activation](self.up(x)))
 
 
-def linear(into: int, out: int, *, dtype: Any, rngs: nnx.Rngs) -> nnx.Linear:
+class GatedMlp(nnx.Module):
+    """down(activation(gate(x)) * up(x)) (arXiv 2002.05202)."""
+
+    def __init__(
+        self,
+        features: int,
+        hidden: int,
+        *,
+        activation: str,
+        biases: bool,
+        dtype: Any,
+        rngs: nnx.Rngs,
+    ) -> None:
+        self.activation = activation
+        self.gate = linear(features, hidden, bias=biases, dtype=dtype, rngs=rngs)
+        self.up = linear(features, hidden, bias=biases, dtype=dtype, rngs=rngs)
+        self.down = linear(hidden, features, bias=biases, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "n d"]) -> Float[Array, "n d"]:
+        """The block without its residual connection."""
+        return self.down(ACTIVATIONS[self.activation](self.gate(x)) * self.up(x))
+
+
+def linear(into: int, out: int, *, bias: bool = True, dtype: Any, rngs: nnx.Rngs) -> nnx.Linear:
     """x W + b with W ``(into, out)``, at the highest matmul precision of the device."""
     return nnx.Linear(
         into,
         out,
+        use_bias=bias,
         param_dtype=dtype,
         precision=lax.Precision.HIGHEST,
         kernel_init=nnx.initializers.normal(0.02),
         rngs=rngs,
     )
+
+
+def embedding(rows: int, features: int, *, dtype: Any, rngs: nnx.Rngs) -> nnx.Embed:
+    """A table with one row a token, position or segment."""
+    init = nnx.initializers.normal(0.02)
+    return nnx.Embed(rows, features, embedding_init=init, param_dtype=dtype, rngs=rngs)

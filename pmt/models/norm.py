@@ -1,4 +1,4 @@
-"""Layer normalisation with its affine part."""
+"""Normalisations with their gains, as checkpoints have them."""
 
 from typing import Any
 
@@ -26,3 +26,16 @@ class LayerNorm(nnx.Module):
         variance = jnp.mean(deviation * deviation, axis=-1, keepdims=True)
         normal = deviation * lax.rsqrt(variance + self.epsilon)
         return normal * self.scale[...][None, :] + self.bias[...][None, :]
+
+
+class RMSNorm(nnx.Module):
+    """x / sqrt(mean(x²) + epsilon) * scale over the last axis (arXiv 1910.07467)."""
+
+    def __init__(self, features: int, *, epsilon: float, dtype: Any) -> None:
+        self.epsilon = epsilon
+        self.scale = nnx.Param(jnp.ones(features, dtype))
+
+    def __call__(self, x: Float[Array, "n d"]) -> Float[Array, "n d"]:
+        """Every token normalised by itself."""
+        square = jnp.mean(x * x, axis=-1, keepdims=True)
+        return x * lax.rsqrt(square + self.epsilon) * self.scale[...][None, :]

@@ -44,7 +44,7 @@ def extrinsic_formula(system: Any, x: Float[Array, "n d"]) -> Float[Array, "nd n
     Raises:
       RequestError: a ``MultiHead`` with biases, which eq. (16) does not cover.
     """
-    _refuse_biases(system)
+    _require_plain(system)
     n, d = x.shape
     value, query_key = head_maps(system)
     weights = head_attention(system, x)
@@ -104,14 +104,14 @@ def signed_consensus(
     eigenvector of every F_h. At a 2-cycle (all g_i < 0) it is the Jacobian of one step.
 
     Args:
-      system: an autonomous map without biases.
+      system: an autonomous map without biases and rotary positions.
       v: unit eigenvector.
       signs: ±1 for every token.
 
     Raises:
-      RequestError: a ``MultiHead`` with biases.
+      RequestError: a ``MultiHead`` with biases or rotary positions.
     """
-    _refuse_biases(system)
+    _require_plain(system)
     n, d = signs.shape[0], v.shape[0]
     value, _ = head_maps(system)
     weights = signed_attention(system, v, signs)
@@ -136,9 +136,9 @@ def restrict(matrix: Float[Array, "nd nd"], x: Float[Array, "n d"]) -> Float[Arr
     return einsum("iae,iajb,jbf->iejf", basis, blocks, basis).reshape(size, size)
 
 
-def _refuse_biases(system: Any) -> None:
-    if isinstance(system, MultiHead) and system.has_biases:
+def _require_plain(system: Any) -> None:
+    if isinstance(system, MultiHead) and not system.is_plain:
         raise RequestError(
-            "the closed forms are for maps without biases, as eq. (1); "
-            "drop the biases or use the autodiff Jacobian"
+            "the closed forms are for maps without biases and rotary positions, as eq. (1); "
+            "drop them or use the autodiff Jacobian"
         )

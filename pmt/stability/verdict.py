@@ -125,7 +125,7 @@ def analyze(
 def _has_closed_form(system: Any, known: Equilibrium | Classification) -> bool:
     if known.kind not in ("consensus", "bipartite") or known.eigenvector is None:
         return False
-    if isinstance(system, MultiHead) and system.has_biases:
+    if isinstance(system, MultiHead) and not system.is_plain:
         return False
     value = head_maps(system)[0]
     if known.kind == "consensus" or len(value) == 1:

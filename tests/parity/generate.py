@@ -1,110 +1,131 @@
-"""Makes tests/parity/data: hidden states of the reference implementation, to compare with.
+"""Makes tests/parity/data: what the reference implementation computes, to compare with.
 
 Run it where torch and transformers are installed (the extra `parity`), from the repository's root::
 
     python -m tests.parity.generate --minilm DIRECTORY_OF_ALL_MINILM_L6_V2
 
-Everything is drawn from fixed seeds and computed in float64. `make test` reads the files and needs
-neither of the two packages.
+Everything is drawn from fixed seeds, weights are stored in float32, and all results are computed
+from them in float64 (see `reference`). A second run writes the same bytes. `make test` reads the
+files and needs neither of the two packages.
+
+A folder of `data` holds a model as transformers saves it; where transformers 4 wrote the config in
+another form, that form too, as `older.json`; and `expected.npz` with
+
+- `ids`, `present` (batch, n): three texts of unequal length, padded on the right; `segments` too
+  for BERT and ALBERT;
+- `hidden_states` (layers + 1, batch, n, d): what enters the first layer and what leaves each. In
+  pre-norm families (GPT-2, GPT-Neo, Llama, Mistral, Qwen2, GPT-NeoX) the last is the state BEFORE
+  the final norm, and `final` (batch, n, d) is the state after it. ALBERT's inner layers count as
+  layers, as they do in what transformers itself records;
+- `logits` (batch, n, vocabulary) of the language-model head, `pooled` (batch, d), where they exist.
+
+Only what is at tokens that are `present` is to be compared: at the others the reference's results
+depend on how it treats a row of the attention that has nothing to see, so zeros are stored there.
+(The two models without a head, bert-tanh and bert-erf, and MiniLM have the reference's own.)
 """
 
 import argparse
+import contextlib
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
+import transformers
 from tokenizers import Tokenizer
-from transformers import BertConfig, BertModel
+
+from tests.parity.configs import SEEDS, TINY
+from tests.parity.reference import compute, load
+from tests.parity.tiny import Tiny
 
 DATA = Path(__file__).parent / "data"
 
-# Every field that changes the result is off its default, each by its own value.
-TINY = {
-    "bert-tanh": dict(
-        vocab_size=61,
-        hidden_size=24,
-        num_hidden_layers=3,
-        num_attention_heads=3,
-        intermediate_size=40,
-        hidden_act="gelu_new",
-        max_position_embeddings=13,
-        type_vocab_size=3,
-        layer_norm_eps=1e-3,
-        hidden_dropout_prob=0.2,
-        attention_probs_dropout_prob=0.3,
-        initializer_range=0.3,
-        pad_token_id=5,
-    ),
-    "bert-erf": dict(
-        vocab_size=37,
-        hidden_size=20,
-        num_hidden_layers=2,
-        num_attention_heads=5,
-        intermediate_size=33,
-        hidden_act="gelu",
-        max_position_embeddings=9,
-        type_vocab_size=4,
-        layer_norm_eps=1e-2,
-        initializer_range=0.4,
-        pad_token_id=2,
-    ),
-}
-
 TEXTS = ("The power method finds the leading eigenvector.", "Tokens align, layer by layer!")
 # Of MiniLM's 384 features every so many are kept, to keep the file small.
-STRIDE = 6
+STRIDE = 8
 
 
 def randomize(model: torch.nn.Module, generator: torch.Generator) -> None:
-    """Biases and layer norms too: they start at 0 and 1, where a mistake would not show."""
+    """Biases and norms too: they start at 0 and 1, where a mistake would not show."""
+    norms = {
+        f"{name}.weight"
+        for name, part in model.named_modules()
+        if type(part).__name__[-4:] == "Norm"
+    }
     for name, parameter in model.named_parameters():
         noise = torch.randn(parameter.shape, generator=generator)
-        if name.endswith("LayerNorm.weight"):
+        if name in norms:
             parameter.data = 1.0 + 0.3 * noise
         elif name.endswith("bias"):
             parameter.data = 0.3 * noise
 
 
-def states(model: torch.nn.Module, ids: np.ndarray, present: np.ndarray, segments: np.ndarray):
-    """Hidden states (layers + 1, batch, n, d) and the pooled output, in float64."""
-    with torch.no_grad():
-        output = model.double().eval()(
-            torch.from_numpy(ids),
-            attention_mask=torch.from_numpy(present.astype(np.int64)),
-            token_type_ids=torch.from_numpy(segments),
-            output_hidden_states=True,
-        )
-    hidden = np.stack([state.numpy() for state in output.hidden_states])
-    return hidden, None if output.pooler_output is None else output.pooler_output.numpy()
+def texts(tiny: Tiny, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Three random texts of unequal length, padded with whatever comes."""
+    shape = (3, tiny.length)
+    given = {"ids": rng.integers(0, tiny.fields["vocab_size"], shape)}
+    given["present"] = np.arange(tiny.length) < np.array(tiny.lengths)[:, None]
+    if tiny.segments:
+        given["segments"] = rng.integers(0, tiny.segments, shape)
+    if tiny.cls.startswith("Roberta"):
+        # The ids decide about positions here, so the padding is the padding token; one in the
+        # middle of the first text takes no position either.
+        padding = tiny.fields["pad_token_id"]
+        ids = given["ids"]
+        ids[ids == padding] += 1
+        ids[~given["present"]] = padding
+        ids[0, 2] = padding
+    return given
 
 
-def tiny(name: str, fields: dict, seed: int) -> None:
-    """A random model as transformers saves it, and what it computes on padded random texts."""
+def write(name: str, tiny: Tiny, seed: int) -> None:
+    """A random model as transformers saves it, and what it computes."""
     torch.manual_seed(seed)
-    rng = np.random.default_rng(seed)
-    model = BertModel(BertConfig(**fields), add_pooling_layer=name == "bert-tanh")
+    kind = getattr(transformers, tiny.cls)
+    model = kind(kind.config_class(**tiny.fields), **(tiny.options or {}))
     randomize(model, torch.Generator().manual_seed(seed))
     folder = DATA / name
+    shutil.rmtree(folder, ignore_errors=True)
     model.save_pretrained(folder)
-    length = fields["max_position_embeddings"]
-    ids = rng.integers(0, fields["vocab_size"], (3, length))
-    segments = rng.integers(0, fields["type_vocab_size"], (3, length))
-    present = np.arange(length) < np.array([[length], [length // 2], [1]])
-    hidden, pooled = states(model, ids, present, segments)
-    extra = {} if pooled is None else {"pooled": pooled}
-    np.savez_compressed(
-        folder / "expected.npz",
-        ids=ids,
-        present=present,
-        segments=segments,
-        hidden_states=hidden,
-        **extra,
-    )
+    # Settings of text generation, which are no part of the model.
+    (folder / "generation_config.json").unlink(missing_ok=True)
+    given = texts(tiny, np.random.default_rng(seed))
+    result = expected(folder, tiny, given)
+    np.savez_compressed(folder / "expected.npz", **given, **result)
+    if tiny.older is not None:
+        config = json.loads((folder / "config.json").read_text())
+        config = {k: v for k, v in config.items() if k not in tiny.older.drop} | tiny.older.put
+        (folder / "older.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+        with older(folder) as copy:
+            same = expected(copy, tiny, given)
+        if any(not np.array_equal(same[key], value) for key, value in result.items()):
+            raise ValueError(f"{name}: the older form of the config means something else")
 
 
-def minilm(directory: Path) -> None:
-    """The real model on real text, two texts of unequal length padded to one."""
-    model = BertModel.from_pretrained(directory)
+@contextlib.contextmanager
+def older(folder: Path) -> Iterator[Path]:
+    """A copy of a folder whose config.json is its older.json."""
+    with tempfile.TemporaryDirectory() as copy:
+        shutil.copy(folder / "older.json", Path(copy) / "config.json")
+        shutil.copy(folder / "model.safetensors", copy)
+        yield Path(copy)
+
+
+def expected(folder: Path, tiny: Tiny, given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What a saved model computes, with nothing at padded positions where `tiny` has a head."""
+    model = load(folder, **(tiny.options or {}))
+    result = compute(model, given["ids"], given["present"], given.get("segments"))
+    if tiny.cls != "BertModel":
+        for name in {"hidden_states", "final", "logits"} & set(result):
+            result[name] = np.where(given["present"][..., None], result[name], 0)
+    return result
+
+
+def real_texts(directory: Path) -> dict[str, np.ndarray]:
+    """Two real texts of unequal length as MiniLM's tokenizer has them, padded to one."""
     tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
     tokenizer.no_truncation()
     tokenizer.no_padding()
@@ -112,16 +133,23 @@ def minilm(directory: Path) -> None:
     length = max(map(len, encoded))
     ids = np.array([each + [0] * (length - len(each)) for each in encoded])
     present = np.array([[True] * len(each) + [False] * (length - len(each)) for each in encoded])
-    hidden, pooled = states(model, ids, present, np.zeros_like(ids))
-    np.savez_compressed(
-        DATA / "minilm.npz",
-        ids=ids,
-        present=present,
-        hidden_states=hidden[..., ::STRIDE],
-        largest=np.abs(hidden).max(axis=(1, 2, 3)),
-        pooled=pooled[..., ::STRIDE],
-        stride=STRIDE,
-    )
+    return {"ids": ids, "present": present}
+
+
+def minilm(directory: Path, given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What the real model computes from `real_texts`, all features of it."""
+    return compute(load(directory, cls="BertModel"), given["ids"], given["present"], None)
+
+
+def thinned(result: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Of MiniLM's results what is stored, and the largest entry of each whole layer."""
+    hidden = result["hidden_states"]
+    return {
+        "hidden_states": hidden[..., ::STRIDE],
+        "largest": np.abs(hidden).max(axis=(1, 2, 3)),
+        "pooled": result["pooled"][..., ::STRIDE],
+        "stride": np.array(STRIDE),
+    }
 
 
 def main() -> None:
@@ -129,9 +157,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minilm", type=Path, required=True, help="directory of the real model")
     arguments = parser.parse_args()
-    for seed, (name, fields) in enumerate(TINY.items()):
-        tiny(name, fields, seed)
-    minilm(arguments.minilm)
+    torch.set_num_threads(1)
+    transformers.utils.logging.disable_progress_bar()
+    for name, tiny in TINY.items():
+        write(name, tiny, SEEDS[name])
+    given = real_texts(arguments.minilm)
+    np.savez_compressed(DATA / "minilm.npz", **given, **thinned(minilm(arguments.minilm, given)))
 
 
 if __name__ == "__main__":
