@@ -48,9 +48,7 @@ class Binding:
             for part, shown_by in family.parts.items()
             if part in required or family.plain(shown_by) in self._names
         )
-        self.skeleton = nnx.eval_shape(
-            lambda: family.build(config, self.parts, self._dtype, nnx.Rngs(0))
-        )
+        self.skeleton = skeleton(family, config, self.parts, self._dtype)
         state = nnx.to_flat_state(nnx.state(self.skeleton, nnx.Param))
         self._slots = {".".join(map(str, path)): (path, leaf) for path, leaf in state}
         self.rules: dict[str, list[Rule]] = {}
@@ -179,6 +177,19 @@ class Binding:
             for repeat, original in self.repeats.items()
             if not _same_bits(self._weights.read(repeat), self._weights.read(original))
         ]
+
+
+def skeleton(family: Family, config: Any, parts: Parts, dtype: Any) -> Any:
+    """A model with the shapes of its parameters and without any number."""
+
+    def build() -> Any:
+        rngs: Any = nnx.Rngs(0)
+        key = rngs.params()
+        # Nobody looks at the numbers, and counting the draws takes most of the time.
+        rngs.params = lambda: key
+        return family.build(config, parts, dtype, rngs)
+
+    return nnx.eval_shape(build)
 
 
 def _plain_names(family: Family, weights: Weights) -> dict[str, str]:

@@ -8,6 +8,7 @@ from flax import nnx
 
 from pmt.attention import Causal, Full, LocalWindow
 from pmt.models import FAMILIES
+from pmt.models.loading import skeleton
 from tests.models.paper_configs import CONFIGS, TABLE_1
 
 
@@ -35,23 +36,21 @@ def test_table_1_and_the_number_of_parameters_come_out_of_the_published_config(n
     config = family.read_config(raw)
     sizes = config.dimensions
     assert (sizes.d, sizes.heads, sizes.layers) == TABLE_1[name]
-    skeleton = nnx.eval_shape(
-        lambda: family.build(config, frozenset({"head"}), jnp.float32, nnx.Rngs(0))
-    )
+    model = skeleton(family, config, frozenset({"head"}), jnp.float32)
     state = {
         ".".join(map(str, path)): leaf.shape
-        for path, leaf in nnx.to_flat_state(nnx.state(skeleton, nnx.Param))
+        for path, leaf in nnx.to_flat_state(nnx.state(model, nnx.Param))
     }
     assert sum(map(math.prod, state.values())) == count(raw)
     rules = family.table(config, frozenset({"head"}))
     assert sorted(rule.parameter for rule in rules) == sorted(state)
     shared = name.startswith("albert")
-    assert len(skeleton.blocks) == (1 if shared else sizes.layers)
-    assert len(skeleton.schedule) == sizes.layers
-    masks = [skeleton.layer(index).attention.mask for index in (0, 1)]
+    assert len(model.blocks) == (1 if shared else sizes.layers)
+    assert len(model.schedule) == sizes.layers
+    masks = [model.layer(index).attention.mask for index in (0, 1)]
     if name.startswith("gpt-neo"):
         assert masks == [Causal(), LocalWindow(256)]
-        assert skeleton.layer(0).attention.scale == 1.0
+        assert model.layer(0).attention.scale == 1.0
     else:
         assert masks == [Full()] * 2 if "bert" in name else [Causal()] * 2
-        assert skeleton.layer(0).attention.scale == pytest.approx((sizes.d / sizes.heads) ** -0.5)
+        assert model.layer(0).attention.scale == pytest.approx((sizes.d / sizes.heads) ** -0.5)
