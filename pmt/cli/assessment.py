@@ -4,9 +4,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from pmt.cli import answers
+from pmt.errors import RequestError
 
 # Size n(d - 1) of a dense matrix whose eigenvalues take a quarter of an hour.
 LARGEST_DENSE = 4096
+
+# The same of a certificate, which takes a minute.
+LARGEST_CERTIFIED = 256
 
 # How far, as a chord, a state may be from a point that it is said to be near.
 NEAR = 0.05
@@ -84,6 +88,54 @@ def assess(system: Any, x: Any) -> Assessment:
         residual=float(step_length(system, x)),
         analysis=analyze(system, x) if at_rest and affordable else None,
         near=None if near is None or near.kind in (None, "clustering") else near,
+    )
+
+
+def require_prover() -> None:
+    """Finds out before any work whether certificates can be made.
+
+    Raises:
+      RequestError: python-flint is not installed.
+    """
+    from theory.certify import balls
+
+    balls.flint()
+
+
+def certified(system: Any, x: Any) -> Any:
+    """The `theory.certify.Certificate` of the system at the tokens.
+
+    Raises:
+      RequestError: a Jacobian too large to be worked with in ball arithmetic.
+    """
+    from theory.certify import certify
+
+    size = dense_size(x)
+    if size > LARGEST_CERTIFIED:
+        message = (
+            f"a certificate for a matrix of size {size} takes too long; at most "
+            f"{LARGEST_CERTIFIED} = tokens * (d - 1)"
+        )
+        raise RequestError(message)
+    return certify(system, x)
+
+
+def certificate_words(certificate: Any) -> str:
+    """For the screen: what is proved, where and how, or why nothing is."""
+    if certificate.status != "proved":
+        return f"undecided: {certificate.reason}"
+    m = certificate.power
+    power = "J" if m == 1 else f"J^{m}"
+    if certificate.order is None:
+        how = f"|{power}| <= {certificate.bound:.6g} < 1"
+    else:
+        name = f"trace of {power}"
+        if certificate.order > 1:
+            name = f"coefficient {certificate.order} of the characteristic polynomial of {power}"
+        how = f"{name} at least {certificate.bound:.6g} times what multipliers in the disk allow"
+    return (
+        f"proved {certificate.verdict}: exactly one equilibrium next to these tokens, within "
+        f"{certificate.distance:.2g} of them, and {how}; {certificate.precision} bits"
     )
 
 

@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pmt.cli import answers, screen
-from pmt.cli.assessment import LARGEST_DENSE, dense_size
+from pmt.cli.assessment import (
+    LARGEST_DENSE,
+    certificate_words,
+    certified,
+    dense_size,
+    require_prover,
+)
 from pmt.cli.exits import Status
 from pmt.cli.interrupts import between_pieces
 from pmt.cli.options import Device, Dtype, JsonFile, OutDirectory, Overwrite, Seed, start_backend
@@ -45,6 +51,15 @@ Point = Annotated[
     ),
 ]
 
+Certify = Annotated[
+    bool,
+    typer.Option(
+        "--certify",
+        help="Also prove the verdict in ball arithmetic, the numbers given being exact; needs "
+        "python-flint.",
+    ),
+]
+
 
 def stability(
     system: SystemFile = None,
@@ -60,6 +75,7 @@ def stability(
     alpha: Alpha = None,
     scale: Scale = None,
     mask: MaskName = None,
+    certify: Certify = False,
     seed: Seed = 0,
     json: JsonFile = None,
     out: OutDirectory = None,
@@ -71,15 +87,18 @@ def stability(
 
     Says whether the point is an equilibrium (or half of a 2-cycle, which is analysed per step),
     whether it is stable, by which margin and method, and which conditions of the theorems hold.
+    A certificate is shown beside the verdict.
 
     Ends with status 0 if the point is stable; with 1 if it is not, if that is not decided, or if
-    the point is no equilibrium.
+    the point is no equilibrium. A certificate does not change it.
 
     For instance: pmt stability --value diag:1,0.5,-0.3 --query-key diag:2,0,0 --alpha 0.2 --point
     bipartite --split 3,2
     """
     place = Placement(point, index, tokens, split, signs)
     place.check()
+    if certify:
+        require_prover()
     described = requested_system(
         system,
         value=value,
@@ -104,6 +123,8 @@ def stability(
         if known.kind not in ("consensus", "bipartite"):
             _require_small(x)
         analysis = analyze(map_, known if place.is_named else x) if fixed else None
+        listen()
+        certificate = certified(map_, x) if certify else None
 
         listen()
         folder = out and prepare_output_directory(out, writer="pmt stability", overwrite=overwrite)
@@ -124,6 +145,8 @@ def stability(
                 screen.show(
                     answers.condition_table("conditions of the theorems", analysis.conditions)
                 )
+        if certificate is not None:
+            screen.show(answers.line("certificate", certificate_words(certificate)))
         report = {
             "schema": "pmt.stability/1",
             "system": described.document(),
@@ -131,6 +154,7 @@ def stability(
             "eigenvalues": pairs.values,
             "point": _point_document(known, x, conditions),
             "analysis": None if analysis is None else answers.finite(analysis.as_dict()),
+            "certificate": None if certificate is None else certificate.as_dict(),
         }
         if folder is not None and analysis is not None:
             from pmt.figures.multipliers import multiplier_figure

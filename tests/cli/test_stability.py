@@ -1,6 +1,7 @@
 """`pmt stability`: the library's answer, said in full; and every request that makes no sense."""
 
 import json
+import sys
 
 import jax.numpy as jnp
 import numpy as np
@@ -329,3 +330,50 @@ def test_the_help_says_what_the_exit_status_means(capsys):
     shown = " ".join(capsys.readouterr().out.split())
     assert "Ends with status 0 if the point is stable" in shown
     assert "\\b" not in shown
+
+
+class TestCertify:
+    def test_a_proof_is_shown_beside_the_verdict(self, ask):
+        # Remark 10 as read is false, and this is a proof of it.
+        at_bottom = ["--value", "diag:1,-2", "--query-key", "diag:0,-2", "--alpha", "0.25"]
+        at_bottom += ["--point", "bipartite", "--index", "2", "--split", "3,2"]
+        status, document, screen = ask(*at_bottom, "--certify")
+        assert status == 0
+        found = document["certificate"]
+        assert (found["status"], found["verdict"], found["exists"]) == ("proved", "stable", True)
+        assert found["bound"] < 1
+        assert found["tokens"] == document["point"]["tokens"]
+        assert "proved stable: exactly one equilibrium" in " ".join(screen.split())
+        plain = ask(*at_bottom)
+        assert plain[1]["certificate"] is None
+        assert "certificate" not in plain[2]
+
+    def test_an_unstable_point_keeps_its_exit_status(self, ask):
+        status, document, screen = ask(*SINGLE, "--index", "2", "--certify")
+        assert status == 1
+        assert document["certificate"]["verdict"] == "unstable"
+        assert document["certificate"]["bound"] > 1
+        assert "proved unstable" in screen
+
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            (["--value", "diag:1,1"], "no isolated equilibrium"),
+            (["--value", "diag:1,-3", "--alpha", "1.5", "--index", "2"], "2-cycle"),
+            (["--value", "diag:1,-1", "--alpha", "1", "--index", "2"], "side of the sphere"),
+        ],
+        ids=" ".join,
+    )
+    def test_what_has_no_proof_says_why(self, ask, arguments, words):
+        _, document, screen = ask(*arguments, "--certify")
+        found = document["certificate"]
+        assert (found["status"], found["verdict"]) == ("undecided", None)
+        assert words in found["reason"]
+        assert "undecided" in screen
+
+    def test_without_flint_it_is_one_sentence(self, refused, monkeypatch):
+        monkeypatch.setitem(sys.modules, "flint", None)
+        assert "pip install 'pmt[certify]'" in refused(*SINGLE, "--certify")
+
+    def test_what_is_too_large_is_refused(self, refused):
+        assert "at most 256" in refused(*SINGLE, "--tokens", "129", "--certify")
