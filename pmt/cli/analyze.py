@@ -23,9 +23,28 @@ from pmt.files import prepare_output_directory, write_atomically, write_json
 
 if TYPE_CHECKING:
     from pmt.experiments import Analysis, AnalysisConfig, Repetition
+    from pmt.models import Layers
 
 ModelName = Annotated[
-    str, typer.Argument(metavar="MODEL", help="A directory with a checkpoint, or minilm.")
+    str,
+    typer.Argument(
+        metavar="MODEL", help="A name on the Hugging Face Hub, a directory, or minilm (packaged)."
+    ),
+]
+Revision = Annotated[
+    str | None,
+    typer.Option(
+        "--revision", metavar="NAME", help="Branch, tag or commit on the Hub. [main branch]"
+    ),
+]
+CacheDirectory = Annotated[
+    Path | None,
+    typer.Option(
+        "--cache-dir", metavar="DIR", help="The Hub's cache; HF_HUB_CACHE or HF_HOME, if not given."
+    ),
+]
+LocalFilesOnly = Annotated[
+    bool, typer.Option("--local-files-only", help="Take what the cache holds and fetch nothing.")
 ]
 TokensFile = Annotated[
     Path | None,
@@ -50,6 +69,9 @@ Alpha = Annotated[
     ),
 ]
 Biases = Annotated[bool, typer.Option("--biases", help="Keep the biases; eq. (1) has none.")]
+KeepRotary = Annotated[
+    bool, typer.Option("--rotary", help="Keep rotary positions; eq. (1) has no positions.")
+]
 RepeatLayer = Annotated[
     int | None,
     typer.Option(
@@ -69,11 +91,15 @@ _WRITER = "pmt analyze"
 
 def analyze(
     model: ModelName,
+    revision: Revision = None,
+    cache_dir: CacheDirectory = None,
+    local_files_only: LocalFilesOnly = False,
     tokens: TokensFile = None,
     mode: Mode = "stripped",
     order: OrderName = "real",
     alpha: Alpha = 1.0,
     biases: Biases = False,
+    rotary: KeepRotary = False,
     repeat_layer: RepeatLayer = None,
     steps: Steps = None,
     seed: Seed = 0,
@@ -88,7 +114,7 @@ def analyze(
     Tokens go through the layers in stripped mode. For every layer: the eigenvalues of its layer
     matrix F, the tokens' alignment with its principal eigendirection before and after, the same
     averaged over all eigendirections, and under two null models with the layer's own attention.
-    With --out it draws them.
+    With --out it draws them. The layers are read one at a time.
 
     Example: pmt analyze minilm --repeat-layer 5 --steps 200 --out analysis
     """
@@ -100,14 +126,22 @@ def analyze(
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     start_backend(device, dtype)
     from pmt.experiments import AnalysisConfig, load_tokens
-    from pmt.models import from_pretrained
+    from pmt.models import open_layers
 
     own = None if tokens is None else load_tokens(tokens)
-    loaded = from_pretrained(model, dtype=dtype)
     config = AnalysisConfig(order=order, alpha=alpha, seed=seed)
-    analysis, repetition = _run(
-        loaded, config, own, biases, (repeat_layer, _STEPS if steps is None else steps)
-    )
+    with open_layers(
+        model,
+        dtype=dtype,
+        biases=biases,
+        rotary=rotary,
+        revision=revision,
+        cache_dir=cache_dir,
+        local_files_only=local_files_only,
+        notify=tell,
+    ) as layers:
+        repeated = (repeat_layer, _STEPS if steps is None else steps)
+        analysis, repetition = _run(layers, config, own, repeated)
     found = _json(analysis, repetition)
     if json is not None:
         write_json(json, found)
@@ -128,25 +162,29 @@ def _check(mode: str, repeat_layer: int | None, steps: int | None) -> None:
         raise RequestError("--steps goes with --repeat-layer; give the layer to be repeated too")
 
 
-def _run(
-    model: Any, config: "AnalysisConfig", tokens: Any, biases: bool, repeat: tuple[int | None, int]
-) -> tuple["Analysis", "Repetition | None"]:
-    from pmt.experiments import RepeatConfig, analyze, count_of_steps, describe, repeat_layer
+def tell(sentence: str) -> None:
+    """Say on standard error what is being done, such as which files are fetched."""
+    typer.echo(f"pmt: {sentence}", err=True)
 
-    stack = model.layer_stack(biases=biases)
+
+def _run(
+    layers: "Layers", config: "AnalysisConfig", tokens: Any, repeat: tuple[int | None, int]
+) -> tuple["Analysis", "Repetition | None"]:
+    from pmt.experiments import RepeatConfig, analyze, count_of_steps, repeat_layer
+
     layer, steps = repeat
-    if layer is not None and layer > stack.depth:
+    if layer is not None and layer > layers.depth:
         # Said before the work and not after it.
-        raise RequestError(f"there is no layer {layer}; the model has layers 1 to {stack.depth}")
-    total = count_of_steps(stack.depth, config) + (layer is not None)
+        raise RequestError(f"there is no layer {layer}; the model has layers 1 to {layers.depth}")
+    total = count_of_steps(layers.depth, config) + (layer is not None)
     with progress("layers", total=total) as advance:
-        analysis = analyze(stack, config, model=describe(model), tokens=tokens, progress=advance)
+        analysis = analyze(layers, config, tokens=tokens, progress=advance)
         if layer is None:
             return analysis, None
         chosen = RepeatConfig(
             layer=layer, steps=steps, order=config.order, alpha=config.alpha, seed=config.seed
         )
-        repetition = repeat_layer(stack, chosen, tokens=tokens)
+        repetition = repeat_layer(layers, chosen, tokens=tokens)
         advance(1)
     return analysis, repetition
 

@@ -16,7 +16,8 @@ def screen_parts(analysis: "Analysis", repetition: "Repetition | None") -> list[
     prompts, n, _ = analysis.shape
     parts: list[str | Table] = [
         f"{model.name} ({model.family}, {model.layers} layers, d = {model.d}, h = {model.h}), "
-        f"stripped mode{', with biases' if analysis.biases else ''}, alpha = {config.alpha:g}, "
+        f"stripped mode{', with biases' if analysis.biases else ''}"
+        f"{', with rotary positions' if analysis.rotary else ''}, alpha = {config.alpha:g}, "
         f"{prompts} prompts of {n} tokens, {analysis.dtype} on {analysis.device}",
         _spectra_table(analysis),
         _alignment_table(analysis),
@@ -32,7 +33,7 @@ def _spectra_table(analysis: "Analysis") -> "Table":
         table.add_column(name, justify="right")
     for layer in analysis.layers:
         principal = layer.principal
-        values = [_complex(value) for value in principal.pairs.values[:2]]
+        values = [_complex(value) for value in principal.values[:2]]
         table.add_row(
             str(layer.index),
             *values,

@@ -6,10 +6,10 @@ from pmt.experiments.analysis import (
     LayerAnalysis,
     ModelInfo,
     NullAlignment,
-    analyze,
     count_of_steps,
     describe,
 )
+from pmt.experiments.layer_by_layer import Layered, analyze
 from pmt.experiments.record import analysis_json, repeat_json
 from pmt.experiments.repeat import RepeatConfig, Repetition, repeat_layer
 from pmt.experiments.tokens import load_tokens, prepare_tokens, random_tokens
@@ -18,6 +18,7 @@ __all__ = [
     "Analysis",
     "AnalysisConfig",
     "LayerAnalysis",
+    "Layered",
     "ModelInfo",
     "NullAlignment",
     "RepeatConfig",

@@ -8,7 +8,7 @@ from typing import Any
 from pmt import __version__
 from pmt.experiments.analysis import Analysis, LayerAnalysis
 from pmt.experiments.repeat import Rate, Repetition
-from pmt.spectral import Alignment, Principal
+from pmt.spectral import Alignment, Spectrum
 
 SCHEMA = "pmt.analysis/1"
 
@@ -42,6 +42,7 @@ def analysis_json(analysis: Analysis) -> dict[str, Any]:
             "order": config.order,
             "alpha": config.alpha,
             "biases": analysis.biases,
+            "rotary": analysis.rotary,
             "normalize": "l2",
             "seed": config.seed,
             "tokens": list(analysis.shape),
@@ -77,7 +78,7 @@ def _layer(layer: LayerAnalysis) -> dict[str, Any]:
         "mask": layer.mask,
         "scale": layer.scale,
         "eigenvalues": [
-            _complex(complex(value)) for value in layer.principal.pairs.values[:_SHOWN_EIGENVALUES]
+            _complex(complex(value)) for value in layer.principal.values[:_SHOWN_EIGENVALUES]
         ],
         "principal": _principal(layer.principal) | {"chance": layer.chance},
         **vars(layer.alignment),
@@ -94,7 +95,7 @@ def _layer(layer: LayerAnalysis) -> dict[str, Any]:
     }
 
 
-def _principal(principal: Principal) -> dict[str, Any]:
+def _principal(principal: Spectrum) -> dict[str, Any]:
     return {
         "eigenvalue": _complex(principal.eigenvalue),
         "dimension": principal.dimension,

@@ -13,13 +13,13 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from pmt import sphere
-from pmt.dynamics import LayerStack, Outcome, simulate
+from pmt.dynamics import Outcome, simulate
 from pmt.errors import RequestError
-from pmt.experiments.analysis import with_step_size
+from pmt.experiments.layer_by_layer import Layered, prepare_layer
 from pmt.experiments.tokens import prepare_tokens, random_tokens
 from pmt.linalg import check_order
 from pmt.numerics import einsum, epsilon
-from pmt.spectral import Principal, as_directions, chance, principal, rho
+from pmt.spectral import Spectrum, as_directions, chance, principal, rho
 
 # A rate is fitted where the distance is small enough for the linear theory, and large enough to
 # be more than rounding.
@@ -84,7 +84,7 @@ class Repetition:
     """
 
     config: RepeatConfig
-    principal: Principal
+    principal: Spectrum
     attracting: bool
     rho: np.ndarray
     rho_se: np.ndarray | None
@@ -94,27 +94,27 @@ class Repetition:
     rate: Rate
 
 
-def repeat_layer(stack: LayerStack, config: RepeatConfig, *, tokens: Any = None) -> Repetition:
-    """Apply one layer of the stack ``steps`` times to tokens, and watch them align.
+def repeat_layer(layers: Layered, config: RepeatConfig, *, tokens: Any = None) -> Repetition:
+    """Apply one layer ``steps`` times to tokens, and watch them align; no other one is read.
 
     Args:
-      stack: the layers; their dtype is that of the run, their step size is replaced.
+      layers: their dtype is that of the run, their step size is replaced.
       config: see there.
       tokens: ``(prompts, n, d)``; they are normalised. Random ones if None.
 
     Raises:
       RequestError: no such layer, tokens that cannot be used, or a token that cancels to zero.
     """
-    if not 1 <= config.layer <= stack.depth:
+    if not 1 <= config.layer <= layers.depth:
         raise RequestError(
-            f"there is no layer {config.layer}; the model has layers 1 to {stack.depth}"
+            f"there is no layer {config.layer}; the model has layers 1 to {layers.depth}"
         )
-    layer = with_step_size(stack, config.alpha).layer(config.layer - 1)
+    layer = prepare_layer(layers.layer(config.layer - 1), config.alpha)
     dtype, d = layer.query.dtype, layer.query.shape[-1]
     if tokens is None:
         tokens = random_tokens(config.prompts, config.tokens, d, config.seed)
     x = prepare_tokens(tokens, d, dtype)
-    own = principal(layer, config.order, config.alpha)
+    own = principal(layer, config.order, config.alpha).spectrum
     directions = as_directions(own.basis, dtype)
 
     def alignment(system: Any, state: Float[Array, "n d"]) -> Float[Array, "n"]:
@@ -150,7 +150,7 @@ def repeat_layer(stack: LayerStack, config: RepeatConfig, *, tokens: Any = None)
         misalignment=off,
         intertoken_distance=seen["spread"].mean(axis=0),
         chance=chance(d, own.dimension),
-        rate=Rate(None if layer.has_biases else rate, fitted_rate(off, dtype)),
+        rate=Rate(rate if layer.is_plain else None, fitted_rate(off, dtype)),
     )
 
 
@@ -171,8 +171,8 @@ def fitted_rate(values: np.ndarray, dtype: Any) -> float | None:
     return float(np.exp(np.polyfit(np.arange(len(tail)), tail, 1)[0]))
 
 
-def _rate_of_theory(own: Principal, alpha: float) -> tuple[bool, float | None]:
-    factors = 1 + alpha * own.pairs.values
+def _rate_of_theory(own: Spectrum, alpha: float) -> tuple[bool, float | None]:
+    factors = 1 + alpha * own.values
     first, others = factors[0], np.abs(factors[own.dimension :])
     # A real factor below zero makes a 2-cycle, not an equilibrium.
     fixed = bool(first.imag != 0 or first.real > 0)

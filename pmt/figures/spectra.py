@@ -40,7 +40,7 @@ def spectra(analysis: Analysis) -> Figure:
 
 
 def _panel(axis: Axes, layer: LayerAnalysis, alpha: float) -> None:
-    values = layer.principal.pairs.values
+    values = layer.principal.values
     leading = values[: layer.principal.dimension]
     rest = values[layer.principal.dimension :]
     if alpha != 0:
@@ -56,7 +56,7 @@ def _panel(axis: Axes, layer: LayerAnalysis, alpha: float) -> None:
 
 
 def _limits(layers: tuple[LayerAnalysis, ...]) -> tuple[float, float, float]:
-    values = np.concatenate([layer.principal.pairs.values for layer in layers])
+    values = np.concatenate([layer.principal.values for layer in layers])
     low, high, top = values.real.min(), values.real.max(), np.abs(values.imag).max()
     # All real, all imaginary or all one number: still a panel with some width and height.
     width = max(high - low, 0.4 * top, 0.1 * max(abs(low), abs(high))) or 1.0

@@ -11,7 +11,7 @@ from pmt.spectral.alignment import (
     summarize,
 )
 from pmt.spectral.directions import Directions, all_directions, as_directions
-from pmt.spectral.eigen import Principal, layer_matrix, principal
+from pmt.spectral.eigen import Principal, Spectrum, layer_matrix, principal
 
 __all__ = [
     "Alignment",
@@ -19,6 +19,7 @@ __all__ = [
     "Directions",
     "Eigenpairs",
     "Principal",
+    "Spectrum",
     "all_directions",
     "as_directions",
     "average_over_directions",

@@ -6,7 +6,7 @@ Cases and gap as in Sec. 2.1 of arXiv 2605.25619. Everything here runs on the ho
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import numpy as np
@@ -22,11 +22,14 @@ _COLLINEAR = 1e-4
 
 
 @dataclass(frozen=True)
-class Principal:
-    """The principal eigenpair of one layer matrix, first of all its eigenpairs in an order.
+class Spectrum:
+    """The eigenvalues of one layer matrix in an order, and the direction of the first of them.
+
+    It holds no array of d x d numbers, so that the spectra of all layers of a model can be kept.
 
     Attributes:
-      pairs: Eigenpairs. All of them, sorted.
+      values: complex128, (d,). All eigenvalues, sorted.
+      residuals, conditions: float64, (d,). Of each of them: see ``pmt.spectral.Eigenpairs``.
       order, alpha: As asked for; ``alpha`` matters in the order ``"skip"`` only.
       case: 1: lam_1 is real and separated. 2: a conjugate pair leads. 3: lam_1 is real and the next
         real eigenvalue is nearly equal to it, |lam_1 - lam_2| <= 1e-2 |lam_1| (or exactly equal). A
@@ -44,7 +47,9 @@ class Principal:
         None otherwise.
     """
 
-    pairs: Eigenpairs
+    values: np.ndarray
+    residuals: np.ndarray
+    conditions: np.ndarray
     order: Order
     alpha: float
     case: Literal[1, 2, 3]
@@ -57,12 +62,7 @@ class Principal:
     @property
     def eigenvalue(self) -> complex:
         """lam_1, with positive imaginary part if complex."""
-        return complex(self.pairs.values[0])
-
-    @property
-    def eigenvector(self) -> np.ndarray:
-        """v_1, complex, of unit length."""
-        return self.pairs.vectors[:, 0]
+        return complex(self.values[0])
 
     @property
     def dimension(self) -> int:
@@ -72,12 +72,33 @@ class Principal:
     @property
     def residual(self) -> float:
         """|F v_1 - lam_1 v_1| / |F|."""
-        return float(self.pairs.residuals[0])
+        return float(self.residuals[0])
 
     @property
     def condition(self) -> float:
         """Condition number of lam_1; infinite where F is exactly defective there."""
-        return float(self.pairs.conditions[0])
+        return float(self.conditions[0])
+
+
+@dataclass(frozen=True)
+class Principal(Spectrum):
+    """The principal eigenpair of one layer matrix, first of all its eigenpairs in an order.
+
+    Attributes:
+      pairs: Eigenpairs. All of them, sorted, with the d x d eigenvectors.
+    """
+
+    pairs: Eigenpairs
+
+    @property
+    def eigenvector(self) -> np.ndarray:
+        """v_1, complex, of unit length."""
+        return self.pairs.vectors[:, 0]
+
+    @property
+    def spectrum(self) -> Spectrum:
+        """The same without the eigenvectors."""
+        return Spectrum(**{each.name: getattr(self, each.name) for each in fields(Spectrum)})
 
 
 def principal(
@@ -162,7 +183,9 @@ def _principal(matrix: np.ndarray, order: Order, alpha: float) -> Principal:
             None if other is None else float(abs(vectors[:, 0].real @ vectors[:, other].real))
         )
     return Principal(
-        pairs=pairs,
+        values=values,
+        residuals=pairs.residuals,
+        conditions=pairs.conditions,
         order=order,
         alpha=alpha,
         case=2 if basis.shape[1] == 2 else 1 if second is None else 3,
@@ -171,6 +194,7 @@ def _principal(matrix: np.ndarray, order: Order, alpha: float) -> Principal:
         second=second,
         plane=plane,
         collinearity=None if collinearity is None else min(collinearity, 1.0),
+        pairs=pairs,
     )
 
 
@@ -204,4 +228,5 @@ def _plane(matrix: np.ndarray, pairs: Eigenpairs, second: int) -> np.ndarray:
     scale = np.max(np.abs(matrix))
     f = matrix / scale
     first, other = (pairs.values[[0, second]].real / scale)[:, None, None] * np.eye(len(f))
-    return np.linalg.svd((f - first) @ (f - other))[2][-2:].T
+    # A copy, which does not keep the rest of the d x d array.
+    return np.linalg.svd((f - first) @ (f - other))[2][-2:].T.copy()

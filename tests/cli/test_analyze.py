@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from pmt.cli import main
+from tests.checkpoints import conftest
 
+hub, cache = conftest.hub, conftest.cache
 TINY = Path(__file__).parents[1] / "parity" / "data" / "bert-tanh"
 
 
@@ -66,6 +68,34 @@ def test_the_seed_decides_about_random_tokens_and_nulls(tmp_path):
     assert records[0]["layers"][0]["delta_rho"] != records[2]["layers"][0]["delta_rho"]
 
 
+def test_a_model_of_the_hub_is_fetched_said_and_then_taken_from_the_cache(
+    hub, tokens, tmp_path, capsys
+):
+    files = {path.name: path.read_bytes() for path in TINY.iterdir() if path.suffix != ".npz"}
+    old = hub.add("someone/tiny", files, revision="v1")
+    hub.add("someone/tiny", files | {"config.json": b"{}"})
+    record = tmp_path / "r.json"
+    options = ("--tokens", tokens, "--json", record, "--cache-dir", tmp_path / "own cache")
+    assert analyze("someone/tiny", "--revision", "v1", *options) == 0
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith(f"pmt: fetching someone/tiny at {old[:12]}: model.safetensors (")
+    model = json.loads(record.read_text())["model"]
+    assert (model["name"], model["revision"]) == ("someone/tiny", old)
+    asked = len(hub.requests)
+    assert analyze("someone/tiny", "--revision", "v1", "--local-files-only", *options) == 0
+    assert capsys.readouterr().err == "" and len(hub.requests) == asked
+    assert json.loads(record.read_text())["model"] == model
+
+
+def test_rotary_positions_that_are_kept_are_recorded_and_shown(tokens, tmp_path, capsys):
+    record = tmp_path / "r.json"
+    np.save(tokens, np.load(tokens)[..., :12])
+    options = ("--rotary", "--tokens", tokens, "--json", record)
+    assert analyze(TINY.parent / "llama-plain", *options) == 0
+    assert json.loads(record.read_text())["settings"]["rotary"] is True
+    assert "stripped mode, with rotary positions, alpha" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -77,7 +107,9 @@ def test_the_seed_decides_about_random_tokens_and_nulls(tmp_path):
         ((TINY, "--alpha", "nan"), "'nan' is not a finite number"),
         ((TINY, "--alpha", "1e300"), "which float32 cannot hold"),
         ((TINY, "--dtype", "float16"), "'float16' is not one of"),
-        (("bert-base-uncased",), "no directory 'bert-base-uncased'"),
+        (("no/such/model",), "no directory 'no/such/model'"),
+        (("someone/model", "--local-files-only", "--cache-dir", "empty"), "the Hub is not asked"),
+        ((TINY, "--revision", "main"), "the directory"),
         ((TINY, "--tokens", "nothing.npy"), "cannot read nothing.npy"),
         ((TINY, "--json", "/nowhere/at/all.json"), "cannot write /nowhere/at/all.json"),
         ((), "Missing argument 'MODEL'"),

@@ -43,8 +43,8 @@ def test_the_record_has_the_fields_of_its_schema_and_survives_strict_json():
         "name", "family", "d", "h", "layers", "shared", "revision", "sha256",
     }  # fmt: skip
     assert set(record["settings"]) == {
-        "mode", "order", "alpha", "biases", "normalize", "seed", "tokens", "dtype", "device",
-        "versions",
+        "mode", "order", "alpha", "biases", "rotary", "normalize", "seed", "tokens", "dtype",
+        "device", "versions",
     }  # fmt: skip
     assert [layer["index"] for layer in record["layers"]] == [1, 2, 3]
     for layer in record["layers"]:

@@ -73,7 +73,7 @@ def test_the_series_are_the_numbers_of_the_analysis(analysis):
 def test_all_eigenvalues_are_in_the_panel(analysis):
     axis = figures.spectra(analysis).axes[1]
     points = np.concatenate([line.get_xydata() for line in axis.lines])
-    values = analysis.layers[1].principal.pairs.values
+    values = analysis.layers[1].principal.values
     wanted = np.stack([values.real, values.imag], axis=1)
     np.testing.assert_allclose(points[np.lexsort(points.T)], wanted[np.lexsort(wanted.T)])
     (low, high), (bottom, top) = axis.get_xlim(), axis.get_ylim()
