@@ -26,6 +26,20 @@ def discovered() -> dict[str, Any]:
     return {name: module for name, module in modules.items() if hasattr(module, "rows")}
 
 
+def _line(row: dict[str, Any]) -> str:
+    size = ", ".join(f"{k} = {v}" for k, v in row["size"].items())
+    parts = [f"{row['name']} ({size}): {row['ours']['median']:.3g} s", row["peer"]]
+    if row["peer_time"] is not None:
+        parts[-1] += f": {row['peer_time']['median']:.3g} s"
+        parts.append(f"ratio {row['ratio']:.3g}")
+    if row["largest_difference"] is not None:
+        parts.append(f"largest difference {row['largest_difference']:.1e}")
+    for side, most in row.get("memory", {}).get("peak", {}).items():
+        if most is not None:
+            parts.append(f"peak memory of {side} {most / 1e6:.0f} MB")
+    return ", ".join(parts)
+
+
 def main() -> None:
     """Runs and reports."""
     jax.config.update("jax_enable_x64", True)
@@ -39,13 +53,7 @@ def main() -> None:
     for name in arguments.only or sorted(known):
         for row in known[name].rows(arguments.quick):
             result["rows"].append({"benchmark": name, **row})
-            size = ", ".join(f"{k} = {v}" for k, v in row["size"].items())
-            print(
-                f"{row['name']} ({size}): {row['ours']['median']:.3g} s, "
-                f"{row['peer']}: {row['peer_time']['median']:.3g} s, ratio {row['ratio']:.0f}, "
-                f"largest difference {row['largest_difference']:.1e}",
-                flush=True,
-            )
+            print(_line(row), flush=True)
     if arguments.json:
         from pmt.files import write_json
 

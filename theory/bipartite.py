@@ -42,11 +42,34 @@ def _lemma_14_paper(shape: Shape, case: Case) -> Margin:
 
 
 def _lemma_14_corrected(shape: Shape, case: Case) -> Margin:
+    """The intrinsic spectrum, and that tau_l and Delta_l of (14) are sum and product of mu_l."""
     system = instances.single_head(shape, case)
     matrix, amplification = conclusions.bipartite_jacobian(system, case)
-    return lin.spectrum_identity(
-        matrix, conclusions.bipartite_table(case), conditioning=amplification
+    tau, delta = _equation_14(case)
+    pair = conclusions.bipartite_classes(case).pair
+    size = matrix.shape[0]
+    scale = amplification**2
+    return every(
+        lin.spectrum_identity(
+            matrix, conclusions.bipartite_table(case), conditioning=amplification
+        ),
+        identity(pair[:, 0] + pair[:, 1] - tau, scale=scale, size=size, conditioning=amplification),
+        identity(pair[:, 0] * pair[:, 1] - delta, scale=scale, size=size, conditioning=scale),
     )
+
+
+def _equation_14(case: Case) -> tuple[jnp.ndarray, jnp.ndarray]:
+    """tau_l and Delta_l as (14) has them, from p_i = n_i e^theta/(n_i e^theta + n_j e^-theta)."""
+    n1, n2 = instances.group_sizes(case)
+    theta, alpha = instances.theta_of(case), case["alpha"]
+    p1 = 1.0 / (1.0 + n2 / n1 * jnp.exp(-2.0 * theta))
+    p2 = 1.0 / (1.0 + n1 / n2 * jnp.exp(-2.0 * theta))
+    own = alpha * instances.principal_eigenvalue(case)
+    g1, g2 = 1.0 + own * (2.0 * p1 - 1.0), 1.0 + own * (2.0 * p2 - 1.0)
+    step = alpha * instances.other_eigenvalues(case)
+    tau = (1.0 + step * p1) / g1 + (1.0 + step * p2) / g2
+    delta = (1.0 + step * p1) * (1.0 + step * p2) - step**2 * (1.0 - p1) * (1.0 - p2)
+    return tau, delta / (g1 * g2)
 
 
 _BIPARTITE = (hyp.eigenpair("any"), hyp.split_signs(), hyp.query_key())
@@ -113,6 +136,7 @@ def lemma_14() -> Statement:
                 ),
             ),
         ),
+        covers=("equation-14",),
     )
 
 

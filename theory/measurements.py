@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from pmt import sphere
 from pmt.dynamics import Oja, run_to_equilibrium
-from pmt.stability import jacobian
+from pmt.stability import conditions, jacobian
 from theory import instances
 from theory.convergence import distance_from_principal
 from theory.statement import Case, Shape
@@ -30,6 +30,21 @@ def at_signed_point(shape: Shape, case: Case) -> dict[str, Any]:
     """Multipliers at x_i = s_i v."""
     system = instances.single_head(shape, case)
     return {"multipliers": multipliers(system, instances.signed_state(case))}
+
+
+def at_bipartite_point(shape: Shape, case: Case) -> dict[str, Any]:
+    """Multipliers at x_i = s_i v, and what Theorem 3's conditions 2 and 3 ask of them."""
+    found = conditions.theorem_3_margins(
+        case["alpha"],
+        instances.principal_eigenvalue(case),
+        instances.other_eigenvalues(case),
+        instances.theta_of(case),
+        *instances.group_sizes(case),
+    )
+    return at_signed_point(shape, case) | {
+        "condition 2": float(jnp.min(found.schur_cohn)),
+        "condition 3, largest 1/g_i": float(1.0 - found.single),
+    }
 
 
 def at_tokens(shape: Shape, case: Case) -> dict[str, Any]:

@@ -108,6 +108,7 @@ def lemma_2() -> Statement:
                 ),
             ),
         ),
+        covers=("equation-11",),
     )
 
 
@@ -205,6 +206,7 @@ def lemma_3() -> Statement:
                 ),
             ),
         ),
+        covers=("equation-12",),
     )
 
 

@@ -1,7 +1,7 @@
 """Supplementary D.2: what the multi-agent Oja system converges to, Theorem 2."""
 
 from pmt.stability import jacobian
-from theory import conclusions, convergence, instances, witnesses
+from theory import conclusions, convergence, instances, oja_lyapunov, witnesses
 from theory import hypotheses as hyp
 from theory import linearization as lin
 from theory.margin import Margin, every, identity
@@ -76,8 +76,21 @@ def theorem_2() -> Statement:
                 _theorem_2_global(
                     "norm or positive", (Shape(3, 2), Shape(4, 3)), (hyp.enough_tokens(),)
                 ),
+                Clause(
+                    name="sufficient increase",
+                    text="w = m'Vm grows by (1/alpha + min(lambda_d, 0)) mean |Dx_i|^2 at least, "
+                    "and |Dx_i| >= alpha |Pi_i u|/(1 + alpha |V|): every trajectory converges to a "
+                    "single equilibrium",
+                    hypotheses=Hypotheses(
+                        (hyp.symmetric_value(), hyp.step("norm or positive"), hyp.tokens()),
+                        (Shape(2, 2), Shape(4, 3)),
+                    ),
+                    conclusion=oja_lyapunov.sufficient_increase,
+                    twin=Twin("step bound", oja_lyapunov.ALL_JUMP[0]),
+                ),
             ),
         ),
+        covers=("ii.2",),
     )
 
 

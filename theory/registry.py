@@ -35,28 +35,31 @@ def statements(modules: Sequence[ModuleType] | None = None) -> dict[str, Stateme
     return dict(sorted(found.items(), key=lambda item: _number(item[0])))
 
 
-def _number(name: str) -> tuple[str, int, str]:
-    """``lemma-10`` after ``lemma-4``."""
-    kind, _, rest = name.partition("-")
-    digits = re.match(r"\d*", rest)
-    return kind, int((digits and digits.group()) or 0), rest
+def _number(name: str) -> tuple[str, list[int], str]:
+    """``lemma-10`` after ``lemma-4``, ``ii.10`` after ``ii.9``."""
+    kind = re.split(r"[-.]", name, maxsplit=1)[0]
+    return kind, [int(digits) for digits in re.findall(r"\d+", name)], name
 
 
 def choose(ids: Sequence[str], among: dict[str, Statement]) -> list[Statement]:
-    """The statements with these ids, in the order asked for; all if none is named.
+    """The statements with these ids, or that cover these numbers, in the order asked for.
+
+    All if none is named.
 
     Raises:
     ------
     RequestError
         For an id that does not exist, naming the closest ones.
     """
+    covering = {number: one for one in among.values() for number in (*one.covers, one.id)}
     for wanted in ids:
-        if wanted not in among:
-            close = get_close_matches(wanted.lower().replace(" ", "-"), among, n=3, cutoff=0.5)
+        if wanted not in covering:
+            close = get_close_matches(wanted.lower().replace(" ", "-"), covering, n=3, cutoff=0.5)
             hint = f"did you mean {' or '.join(close)}?" if close else "see pmt verify --list"
             message = f"there is no statement {wanted!r}; {hint}"
             raise RequestError(message)
-    return [among[name] for name in dict.fromkeys(ids)] if ids else list(among.values())
+    chosen = {covering[name].id: covering[name] for name in ids}
+    return list(chosen.values()) if ids else list(among.values())
 
 
 def _modules() -> list[ModuleType]:

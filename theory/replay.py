@@ -1,9 +1,10 @@
 """Violated instances as files: the exact inputs, so that anyone gets the same margin again."""
 
 import json
+import math
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from pmt.errors import RequestError
 from pmt.files import write_json
+from theory.conjecture import NO_MARGIN, Conjecture
 from theory.statement import Clause, Explicit, FormName, Shape, Statement
 from theory.verify import Evaluated, FormResult, Runner
 
@@ -35,6 +37,8 @@ class Replay:
         The instance with the margin in the file and the one computed now.
     hypotheses
         The margin of every hypothesis at the instance, >= 0 where it holds.
+    changed
+        Whether the file of the conjecture is not the one that it was recorded with.
     """
 
     statement: str
@@ -42,6 +46,7 @@ class Replay:
     recorded: Evaluated
     observed: Evaluated
     hypotheses: dict[str, float]
+    changed: bool = False
 
     @property
     def allowed(self) -> float:
@@ -55,21 +60,38 @@ class Replay:
         return self.recorded.outcome == self.observed.outcome and difference <= self.allowed
 
 
-def save_violations(folder: Path, statement: str, result: FormResult, *, keep: int) -> list[Path]:
+def save_violations(
+    folder: Path,
+    statement: str,
+    result: FormResult,
+    *,
+    keep: int,
+    conjecture: Conjecture | None = None,
+) -> list[Path]:
     """Writes the first ``keep`` violations of a form, one file each, and returns the paths."""
     width = len(str(keep))
     paths = []
     for number, instance in enumerate(result.violations[:keep], start=1):
         path = folder / f"{statement}.{result.form}.{number:0{width}d}.json"
-        paths.append(save(path, statement, result.form, instance))
+        paths.append(save(path, statement, result.form, instance, conjecture))
     return paths
 
 
-def save(path: Path, statement: str, form: FormName, instance: Evaluated) -> Path:
-    """Writes one instance with its margin."""
+def save(
+    path: Path,
+    statement: str,
+    form: FormName,
+    instance: Evaluated,
+    conjecture: Conjecture | None = None,
+) -> Path:
+    """Writes one instance with its margin; of a conjecture, with its file's path and hash."""
+    file = {}
+    if conjecture is not None:
+        file = {"file": {"path": str(conjecture.path.resolve()), "sha256": conjecture.sha256}}
     return write_json(
         path,
-        {
+        file
+        | {
             "schema": SCHEMA,
             "statement": statement,
             "form": form,
@@ -89,17 +111,32 @@ def as_inputs(case: Mapping[str, np.ndarray]) -> dict[str, Any]:
     return {name: np.asarray(value).tolist() for name, value in case.items()}
 
 
-def replay(path: str | os.PathLike[str], statements: Mapping[str, Statement]) -> Replay:
+def replay(
+    path: str | os.PathLike[str],
+    statements: Mapping[str, Statement],
+    conjecture: Conjecture | None = None,
+) -> Replay:
     """Evaluates a recorded instance again.
+
+    Parameters
+    ----------
+    path
+        The record.
+    statements
+        Those of the papers, by id.
+    conjecture
+        For a violation of a conjecture, which a record names but never runs by itself.
 
     Raises:
     ------
     RequestError
-        Where the file cannot be read, is no such file, or its statement or clause is gone.
+        Where the file cannot be read, is no such file, or its statement or clause is gone; where
+        it belongs to a conjecture and none is given, or the other way round.
     """
     data = _read(Path(path))
     try:
-        clause = _clause(data, statements)
+        changed = _compared(path, data.get("file"), conjecture)
+        clause = _clause(data, statements, conjecture)
         shape = _shape(data["shape"])
         recorded = Evaluated(
             clause=clause.name,
@@ -122,9 +159,31 @@ def replay(path: str | os.PathLike[str], statements: Mapping[str, Statement]) ->
             margins = clause.hypotheses.margins(shape, case)
             hypotheses = {name: float(value) for name, value in margins.items()}
     except (KeyError, TypeError, ValueError, IndexError) as error:
+        if isinstance(error, RequestError):
+            raise
         message = f"the inputs in {path} do not fit {data['statement']} ({error}); save it again"
         raise RequestError(message) from error
-    return Replay(data["statement"], data["form"], recorded, observed, hypotheses)
+    if observed.value < NO_MARGIN:
+        observed = replace(observed, value=math.nan)
+    return Replay(data["statement"], data["form"], recorded, observed, hypotheses, changed)
+
+
+def _compared(
+    path: str | os.PathLike[str], origin: Mapping[str, str] | None, given: Conjecture | None
+) -> bool:
+    """Whether the conjecture's file changed since; refuses where one of the two is missing."""
+    if origin is None:
+        if given is not None:
+            message = f"{path} records no conjecture, but a statement of its own; omit --file"
+            raise RequestError(message)
+        return False
+    if given is None:
+        message = (
+            f"{path} records a violation of the conjecture in {origin['path']}; "
+            "give that file with --file, which runs it"
+        )
+        raise RequestError(message)
+    return bool(origin["sha256"] != given.sha256)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -142,8 +201,10 @@ def _read(path: Path) -> dict[str, Any]:
     return data
 
 
-def _clause(data: Mapping[str, Any], statements: Mapping[str, Statement]) -> Clause:
-    statement = statements.get(data["statement"])
+def _clause(
+    data: Mapping[str, Any], statements: Mapping[str, Statement], conjecture: Conjecture | None
+) -> Clause:
+    statement = statements.get(data["statement"]) if conjecture is None else conjecture.statement
     forms = {} if statement is None else statement.forms
     if data["form"] in forms:
         for clause in forms[data["form"]].clauses:

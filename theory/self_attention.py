@@ -109,6 +109,7 @@ def lemma_10() -> Statement:
                 ),
             ),
         ),
+        covers=("equation-15", "equation-16", "equation-17"),
     )
 
 
@@ -282,6 +283,7 @@ def lemma_12() -> Statement:
                 ),
             ),
         ),
+        covers=("equation-18", "equation-19"),
     )
 
 

@@ -47,6 +47,27 @@ def _exact_criterion(shape: Shape, case: Case) -> Margin:
     )
 
 
+def _conditions_necessary(shape: Shape, case: Case) -> Margin:
+    """Conditions 1 to 3 read as a characterisation: the point is stable iff all of them hold."""
+    # Lemma 14's closed form decides: the other clauses compare it with the map's own Jacobian.
+    radius = jnp.max(jnp.abs(conclusions.bipartite_table(case)))
+    size = shape.n * shape.d
+    amplification = 1.0 + lin.frobenius(case["query_key"])
+    found = conditions.theorem_3_margins(
+        case["alpha"],
+        instances.principal_eigenvalue(case),
+        instances.other_eigenvalues(case),
+        instances.theta_of(case),
+        *instances.group_sizes(case),
+    )
+    worst = jnp.min(jnp.stack([found.extrinsic, jnp.min(found.schur_cohn), found.single]))
+    bounded = worst / (1.0 + jnp.abs(worst))
+    return equivalent(
+        lin.stable(radius, size=size, conditioning=amplification),
+        inequality(bounded, size=size, conditioning=amplification**2),
+    )
+
+
 def _pair_spectrum(case: Case) -> jnp.ndarray:
     """Theory II.7 for d = 2: multipliers of n/2 tokens at u and n/2 at -u, uᵀBu = 0.
 
@@ -142,6 +163,19 @@ _PAIRS = Hypotheses(
 )
 
 
+_THRESHOLD = Hypotheses(
+    (
+        hyp.symmetric_value(),
+        hyp.step("norm"),
+        hyp.eigenpair("any"),
+        hyp.split_signs(),
+        hyp.threshold_logits(conditions_hold=False),
+        hyp.full_attention(),
+    ),
+    SMALL,
+)
+
+
 @numbered
 def theorem_3() -> Statement:
     """What is stable in the softmax system."""
@@ -193,6 +227,15 @@ def theorem_3() -> Statement:
                     twin=Twin("condition 2", small_logits),
                 ),
                 Clause(
+                    name="bipartite, conditions necessary too",
+                    text="read as a characterisation, which the theorem does not claim: a point "
+                    "at which a condition fails is not stable",
+                    hypotheses=_THRESHOLD,
+                    conclusion=_conditions_necessary,
+                    explicit=(witnesses.NOT_NECESSARY,),
+                    share=0.25,
+                ),
+                Clause(
                     name="polygonal",
                     text="polygonal pairs have a multiplier above 1",
                     hypotheses=_PAIRS,
@@ -213,17 +256,7 @@ def theorem_3() -> Statement:
                 Clause(
                     name="bipartite, exactly",
                     text="stable iff the criterion, which does not depend on alpha, holds",
-                    hypotheses=Hypotheses(
-                        (
-                            hyp.symmetric_value(),
-                            hyp.step("norm"),
-                            hyp.eigenpair("any"),
-                            hyp.split_signs(),
-                            hyp.threshold_logits(conditions_hold=False),
-                            hyp.full_attention(),
-                        ),
-                        SMALL,
-                    ),
+                    hypotheses=_THRESHOLD,
                     conclusion=_exact_criterion,
                     explicit=(witnesses.NOT_NECESSARY, witnesses.REMARK_10),
                     twin=Twin("step bound", large_step),

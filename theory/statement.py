@@ -153,18 +153,25 @@ class Statement:
     text
         What it is about.
     paper, corrected
-        Both forms. The formulas of the paper's form are reconstructions: "as read".
+        Both forms. The formulas of the paper's form are reconstructions: "as read". The first is
+        None where the paper says nothing.
+    covers
+        Numbers of ``theory.numbers`` that it covers besides the one of its id, such as
+        ``equation-11``; each is an alias of the id on the command line.
     """
 
     id: str
     source: str
     text: str
-    paper: Form
+    paper: Form | None
     corrected: Form
+    covers: tuple[str, ...] = ()
 
     @property
     def forms(self) -> dict[FormName, Form]:
-        """Both forms by name."""
+        """The forms that there are, by name."""
+        if self.paper is None:
+            return {"corrected": self.corrected}
         return {"paper": self.paper, "corrected": self.corrected}
 
 

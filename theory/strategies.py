@@ -1,48 +1,140 @@
-"""Instances as hypothesis strategies: the same drawing functions, with hypothesis' own numbers.
+"""Instances as hypothesis strategies: the same drawing functions, with hypothesis' own choices.
 
-hypothesis chooses the class, the shape and the seed of an instance; the pieces then build it, so
-that the hypotheses hold by construction and nothing is filtered. Imports ``hypothesis`` only when
-called, so that this module needs no extra.
+hypothesis chooses shape, classes, seed, and single random numbers far out in their range; the
+pieces then build the instances, so that the hypotheses hold by construction and nothing is
+filtered. Imports ``hypothesis`` only when called, so that this module needs no extra.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from theory import instances, noise
-from theory.statement import Hypotheses, Shape
+from theory.statement import Case, Clause, Hypotheses, Shape
+from theory.verify import _compiler_options
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
+BATCH = 48
+"""Instances of one example; a third of them of each class."""
 
-def cases(hypotheses: Hypotheses) -> "SearchStrategy[tuple[Shape, int, dict[str, np.ndarray]]]":
-    """(shape, kind, instance): one of the shapes, a class of ``instances.KINDS``, its arrays."""
+EXTREME = 1e-6
+"""How near to 0 and 1 a uniform number that hypothesis chose may come."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What hypothesis chooses; ``Instances`` makes arrays of it.
+
+    Attributes:
+    ----------
+    shape
+        One of the hypotheses' shapes.
+    order
+        The classes of ``instances.KINDS`` in the order in which they are repeated in the batch.
+    seed
+        Of the random numbers.
+    fixed
+        Uniform numbers that are not random: index among them, and value in (0, 1).
+    """
+
+    shape: Shape
+    order: tuple[int, int, int]
+    seed: int
+    fixed: Mapping[int, float] = field(default_factory=dict)
+
+    @property
+    def kinds(self) -> np.ndarray:
+        """The class of every instance of the batch."""
+        return np.resize(np.asarray(self.order, np.int32), BATCH)
+
+    def noise(self) -> noise.Raw:
+        """The random numbers of the batch."""
+        numbers = _raw(np.uint32(self.seed))
+        uniform = np.array(numbers.uniform)
+        for index, value in self.fixed.items():
+            uniform[:, index] = value
+        return noise.Raw(jnp.asarray(uniform), numbers.normal)
+
+
+def recipes(hypotheses: Hypotheses) -> "SearchStrategy[Recipe]":
+    """All recipes for instances of these hypotheses; compiles and builds nothing."""
     from hypothesis import strategies as st
 
-    drawers = {shape: _drawer(hypotheses, shape) for shape in hypotheses.shapes}
-
-    def build(shape: Shape, kind: int, seed: int) -> tuple[Shape, int, dict[str, np.ndarray]]:
-        return shape, kind, drawers[shape](kind, seed)
-
+    ends = st.sampled_from((EXTREME, 1.0 - EXTREME))
     return st.builds(
-        build,
+        Recipe,
         st.sampled_from(hypotheses.shapes),
-        st.sampled_from(range(len(instances.KINDS))),
+        st.permutations(range(len(instances.KINDS))).map(tuple),
         st.integers(0, 2**32 - 1),
+        st.dictionaries(
+            st.integers(0, noise.UNIFORMS - 1),
+            st.one_of(ends, st.floats(EXTREME, 1.0 - EXTREME)),
+            max_size=3,
+        ),
     )
 
 
-def _drawer(hypotheses: Hypotheses, shape: Shape) -> Any:
-    @jax.jit
-    def one(kind: Any, seed: Any) -> dict[str, jax.Array]:
-        numbers = noise.raw(jax.random.key(seed), 1)
-        source = jax.tree.map(lambda leaf: leaf[0], numbers)
-        return instances.draw(hypotheses, source, kind, shape)
+@dataclass(frozen=True)
+class Drawn:
+    """The instances of a recipe, with a leading axis.
 
-    def draw(kind: int, seed: int) -> dict[str, np.ndarray]:
-        found = one(np.int32(kind), np.uint32(seed))
-        return {name: np.asarray(value) for name, value in found.items()}
+    Attributes:
+    ----------
+    cases
+        Their arrays.
+    margins
+        Of every named hypothesis.
+    """
 
-    return draw
+    cases: dict[str, np.ndarray]
+    margins: dict[str, np.ndarray]
+
+
+def build(hypotheses: Hypotheses, recipe: Recipe) -> Drawn:
+    """The instances and the margins of their hypotheses, compiled once for each shape."""
+    found = _drawing(hypotheses, recipe.shape)(recipe.noise(), recipe.kinds)
+    return Drawn(*jax.tree.map(np.asarray, found))
+
+
+def conclude(clause: Clause, shape: Shape, cases: Case) -> tuple[np.ndarray, np.ndarray]:
+    """Margins and tolerances of the conclusion, compiled once for each shape."""
+    value, tolerance = _conclusion(clause.conclusion, shape, clause.long)(dict(cases))
+    return np.asarray(value), np.asarray(tolerance)
+
+
+def cases(hypotheses: Hypotheses) -> "SearchStrategy[tuple[Shape, int, dict[str, np.ndarray]]]":
+    """(shape, kind, instance): one of the shapes, a class of ``instances.KINDS``, its arrays."""
+
+    def first(recipe: Recipe) -> tuple[Shape, int, dict[str, np.ndarray]]:
+        drawn = build(hypotheses, recipe)
+        one = {name: value[0] for name, value in drawn.cases.items()}
+        return recipe.shape, recipe.order[0], one
+
+    return recipes(hypotheses).map(first)
+
+
+@jax.jit
+def _raw(seed: Any) -> noise.Raw:
+    return noise.raw(jax.random.key(seed), BATCH)
+
+
+@cache
+def _drawing(hypotheses: Hypotheses, shape: Shape) -> Any:
+    def one(source: noise.Raw, kind: Any) -> tuple[Any, Any]:
+        case = instances.draw(hypotheses, source, kind, shape)
+        return case, hypotheses.margins(shape, case)
+
+    return jax.jit(jax.vmap(one), compiler_options=_compiler_options())
+
+
+@cache
+def _conclusion(conclusion: Any, shape: Shape, thorough: bool) -> Any:
+    options = {} if thorough else _compiler_options()
+    return jax.jit(jax.vmap(lambda case: conclusion(shape, case)), compiler_options=options)

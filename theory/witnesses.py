@@ -148,7 +148,7 @@ NOT_NECESSARY = Explicit(
         signs=signs(1, 5),
         query_key=np.diag([0.804, 0.0, 0.0, 0.0, 0.0]),
     ),
-    numbers=measure.at_signed_point,
+    numbers=measure.at_bipartite_point,
 )
 
 SWAPPED_ATTENTION = Explicit(

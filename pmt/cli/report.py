@@ -12,7 +12,8 @@ from pmt.cli.exits import Status
 from pmt.cli.options import Device, Overwrite, Seed, start_backend
 
 if TYPE_CHECKING:
-    from pmt.report import Figure, Section
+    from pmt.report import Figure, Section, Witness
+    from theory.verify import Evaluated, StatementResult
 
 SCHEMA = "pmt.report/1"
 
@@ -22,14 +23,17 @@ _TITLE = "Transformer layers as power methods"
 
 def report(
     model: Annotated[
-        str, typer.Option(metavar="MODEL", help="A directory with a checkpoint, or minilm.")
+        str,
+        typer.Option(
+            metavar="MODEL", help="A name on the Hugging Face Hub, a directory, or minilm."
+        ),
     ] = "minilm",
     out: Annotated[
         Path, typer.Option("--out", metavar="DIR", help="Where index.html and the files go.")
     ] = Path("out/report"),
     instances: Annotated[
         int, typer.Option(min=1, metavar="N", help="Random instances for each form of a statement.")
-    ] = 1000,
+    ] = 200,
     repeat_layer: Annotated[
         int, typer.Option(min=1, metavar="L", help="The layer, from 1, that is repeated.")
     ] = 5,
@@ -42,18 +46,20 @@ def report(
 ) -> int:
     """Theorems checked and a real transformer measured, on one page.
 
-    Writes DIR/index.html, which needs no other file, the results as report.json and the figures as
-    PNG. Everything is computed in float64. Ends with status 1 if a statement comes out otherwise
-    than expected.
+    Writes DIR/index.html, which needs no other file, DIR/statements/ with a page for each refuted
+    statement, the results as report.json and the figures as PNG. Everything is computed in
+    float64. Ends with status 1 if a statement comes out otherwise than expected.
     """
     from pmt.files import prepare_output_directory, write_atomically, write_json
+    from pmt.report.statements import FOLDER
 
     folder = prepare_output_directory(out, writer=_WRITER, overwrite=overwrite)
+    below = prepare_output_directory(folder / FOLDER, writer=_WRITER, overwrite=overwrite)
     # Before NumPy is loaded: the eigenproblems stand side by side, one thread each.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     platform_name = start_backend(device, "float64")
     started = time.perf_counter()
-    results, sections = _build(model, instances, repeat_layer, steps, seed)
+    results, sections, pages = _build(model, instances, repeat_layer, steps, seed)
     seconds = time.perf_counter() - started
 
     from pmt.report import render, summary
@@ -64,6 +70,8 @@ def report(
         for figure in section.figures:
             write_atomically(folder / f"{figure.name}.png", figure.png)
     write_json(folder / "report.json", {"schema": SCHEMA, "provenance": made, **results})
+    for name, page in pages.items():
+        write_atomically(below / f"{name}.html", page)
     # Last, so that a page that is there is a page that is whole.
     write_atomically(folder / "index.html", render(_TITLE, lead, sections, made))
 
@@ -77,7 +85,8 @@ def report(
 
 def _build(
     model: str, instances: int, layer: int, steps: int, seed: int
-) -> tuple[dict[str, Any], list["Section"]]:
+) -> tuple[dict[str, Any], list["Section"], dict[str, str]]:
+    from pmt.cli.analyze import tell
     from pmt.cli.screen import progress
     from pmt.cli.verify import SCHEMA as VERIFY
     from pmt.cli.verify import as_json
@@ -88,41 +97,90 @@ def _build(
         analysis_json,
         analyze,
         count_of_steps,
-        describe,
         repeat_json,
     )
     from pmt.experiments import repeat_layer as run_repeated
-    from pmt.models import from_pretrained
-    from pmt.report import equilibrium, repeated_layer, statements, transformer
+    from pmt.models import open_layers
+    from pmt.report import equilibrium, refuted_pages, repeated_layer, statements, transformer
     from theory import registry
     from theory.verify import verify
 
     # The request is checked before the long work.
-    loaded = from_pretrained(model, dtype="float64")
-    stack = loaded.layer_stack()
-    if layer > stack.depth:
-        raise RequestError(f"there is no layer {layer}; the model has layers 1 to {stack.depth}")
+    with open_layers(model, dtype="float64", notify=tell) as layers:
+        if layer > layers.depth:
+            raise RequestError(
+                f"there is no layer {layer}; the model has layers 1 to {layers.depth}"
+            )
+        chosen = list(registry.statements().values())
+        with progress("statements", total=len(chosen)) as advance:
+            checked = verify(chosen, count=instances, seed=seed, done=advance)
+        verified = {"schema": VERIFY, "statements": [as_json(result) for result in checked]}
 
-    chosen = list(registry.statements().values())
-    with progress("statements", total=len(chosen)) as advance:
-        checked = verify(chosen, count=instances, seed=seed, done=advance)
-    verified = {"schema": VERIFY, "statements": [as_json(result) for result in checked]}
-
-    config = AnalysisConfig(seed=seed)
-    with progress("layers", total=count_of_steps(stack.depth, config) + 1) as advance:
-        analysis = analyze(stack, config, model=describe(loaded), progress=advance)
-        repetition = run_repeated(stack, RepeatConfig(layer=layer, steps=steps, seed=seed))
-        advance(1)
+        config = AnalysisConfig(seed=seed)
+        with progress("layers", total=count_of_steps(layers.depth, config) + 1) as advance:
+            analysis = analyze(layers, config, progress=advance)
+            repetition = run_repeated(layers, RepeatConfig(layer=layer, steps=steps, seed=seed))
+            advance(1)
+    witnesses, pictures = _refutations(checked)
     measured = analysis_json(analysis) | {"repeat": repeat_json(repetition)}
 
     answer, setting, near = _example(seed)
     sections = [
-        statements(verified),
+        statements(verified, pictures=pictures),
         equilibrium(answer, setting, near),
         transformer(measured, _layer_figures(analysis)),
         repeated_layer(measured, measured["repeat"], [_repeat_figure(repetition)]),
     ]
-    return {"verify": verified, "analysis": measured, "equilibrium": answer}, sections
+    results = {"verify": verified, "analysis": measured, "equilibrium": answer}
+    return results, sections, refuted_pages(verified, witnesses, "index.html")
+
+
+def _refutations(
+    checked: "list[StatementResult]",
+) -> tuple[dict[str, list["Witness"]], dict[str, dict[str, Any]]]:
+    """Of every statement with a refuted form its witnesses, drawn, and the first one's picture.
+
+    Of each clause that fell the explicit counterexample, or the worst random one, is shown.
+    """
+    from pmt.cli.verify import witness_json
+    from pmt.cli.witness_drawings import drawings, thumbnail
+    from pmt.report import Witness
+
+    witnesses: dict[str, list[Witness]] = {}
+    pictures: dict[str, dict[str, Any]] = {}
+    for result in checked:
+        fallen = [
+            (form.form, clause.violations[0])
+            for form in result.forms
+            for clause in form.clauses
+            if clause.violations
+        ]
+        seen: list[Evaluated] = []
+        for number, (form, at) in enumerate(fallen, start=1):
+            figures: list[Figure]
+            if any(_same_inputs(at, earlier) for earlier in seen):
+                figures, note = [], "Drawn above: the same inputs."
+            else:
+                figures, note = drawings(result.statement, at, f"{result.statement.id}-{number}")
+            seen.append(at)
+            shown = Witness(form, witness_json(at), tuple(figures), note)
+            witnesses.setdefault(result.statement.id, []).append(shown)
+        for _, at in fallen:
+            picture = thumbnail(result.statement, at)
+            if picture is not None:
+                pictures[result.statement.id] = picture
+                break
+    return witnesses, pictures
+
+
+def _same_inputs(one: "Evaluated", other: "Evaluated") -> bool:
+    import numpy as np
+
+    return (
+        one.shape == other.shape
+        and one.case.keys() == other.case.keys()
+        and all(np.array_equal(value, other.case[name]) for name, value in one.case.items())
+    )
 
 
 def _example(seed: int) -> tuple[dict[str, Any], str, list["Figure"]]:

@@ -1,19 +1,24 @@
 """`pmt verify`: check the papers' statements, list them, or evaluate a saved instance again."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from pmt.cli.exits import Status
-from pmt.cli.options import Device, JsonFile, OutDirectory, Overwrite, Seed, at_most_one
+from pmt.cli.options import Device, JsonFile, OutDirectory, Overwrite, Seed, at_most_one, number
+from pmt.errors import RequestError
 
 if TYPE_CHECKING:
+    from theory.conjecture import Conjecture
     from theory.replay import Replay
     from theory.statement import Statement
     from theory.verify import Evaluated, FormResult, StatementResult
 
 SCHEMA = "pmt.verify/1"
+
+_INSTANCES = 10_000
+_SECONDS = 60.0
 
 
 def verify(
@@ -21,12 +26,46 @@ def verify(
         list[str] | None, typer.Argument(metavar="[ID ...]", help="Statements; all if none.")
     ] = None,
     instances: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Random instances for each form.")
-    ] = 10_000,
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Random instances for each form, 10000 if not given; with --hunt those of each "
+            "clause and shape before the search, 512 if not given.",
+        ),
+    ] = None,
     seed: Seed = 0,
     list_: Annotated[bool, typer.Option("--list", help="Show what can be checked.")] = False,
     replay: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Evaluate a saved instance again.")
+    ] = None,
+    hunt: Annotated[
+        bool,
+        typer.Option(
+            "--hunt",
+            help="Search the instances that the hypotheses allow for a violation, and shrink it.",
+        ),
+    ] = False,
+    budget: Annotated[
+        float | None,
+        typer.Option(
+            parser=number(above=0.0),
+            metavar="SECONDS",
+            help="For each hunt; 60 if not given. What compiles when they end is finished.",
+        ),
+    ] = None,
+    form: Annotated[
+        Literal["paper", "corrected"] | None,
+        typer.Option(help="The form to hunt; the paper's, if not given and where there is one."),
+    ] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.py",
+            help="A conjecture of your own in place of the statements. The file is RUN, with all "
+            "that it can do: give none that you have not read. theory.conjecture says how to write "
+            "one.",
+        ),
     ] = None,
     json: JsonFile = None,
     out: OutDirectory = None,
@@ -36,29 +75,53 @@ def verify(
     overwrite: Overwrite = False,
     device: Device = "cpu",
 ) -> int:
-    """Check statements on random and explicit instances, in float64.
+    """Check statements on random and explicit instances, in float64, or hunt for violations.
 
     Every statement has the paper's form and a corrected one, each with the status that is expected
-    of it. Ends with status 1 if one comes out otherwise.
+    of it. Ends with status 1 if one comes out otherwise; a hunt does if it refutes a form that
+    should hold, or does not refute one that should fall.
     """
-    given = at_most_one({"--list": list_, "--replay": replay})
+    given = at_most_one({"--list": list_, "--replay": replay, "--hunt": hunt})
+    at_most_one({"--file": file, "ID": ids or None})
+    at_most_one({"--file": file, "--form": form})
     if given == "--replay":
         at_most_one({"--replay": replay, "ID": ids or None, "--out": out})
+    for name, value in (("--budget", budget), ("--form", form)):
+        if value is not None and not hunt:
+            message = f"{name} belongs to --hunt; give both or neither"
+            raise RequestError(message)
     from pmt.cli.options import start_backend
     from theory import registry
 
-    known = registry.statements()
+    if file is None:
+        conjecture, known = None, registry.statements()
+    else:
+        from theory.conjecture import load
+
+        # Before the file is run, since it may compute with JAX.
+        start_backend(device, "float64")
+        conjecture = load(file)
+        known = {conjecture.statement.id: conjecture.statement}
     chosen = registry.choose(ids or [], known)
     if given == "--list":
         return _list(chosen, json)
-    start_backend(device, "float64")
+    if conjecture is None:
+        start_backend(device, "float64")
+    else:
+        conjecture.check()
     if replay is not None:
-        return _replay(replay, known, json)
-    return _check(chosen, instances, seed, json, out, keep, overwrite)
+        return _replay(replay, known, conjecture, json)
+    if hunt:
+        from pmt.cli.hunting import Hunt
+
+        request = Hunt(budget or _SECONDS, seed, instances or 512, form, conjecture)
+        return request.run(chosen, json, out, overwrite)
+    return _check(chosen, conjecture, instances or _INSTANCES, seed, json, out, keep, overwrite)
 
 
 def _check(
     chosen: "list[Statement]",
+    conjecture: "Conjecture | None",
     instances: int,
     seed: int,
     json: Path | None,
@@ -77,12 +140,17 @@ def _check(
     with progress("statements", total=len(chosen)) as advance:
         results = run(chosen, count=instances, seed=seed, done=advance)
     forms = [(result, form) for result in results for form in result.forms]
+    if conjecture is not None:
+        for violation in (v for _, form in forms for v in form.violations):
+            conjecture.inspect_violation(violation)
     show(_table(forms))
     for result, form in forms:
         for line in _remarks(result, form):
             show(line)
         if folder is not None:
-            saved = save_violations(folder, result.statement.id, form, keep=keep)
+            saved = save_violations(
+                folder, result.statement.id, form, keep=keep, conjecture=conjecture
+            )
             left = len(form.violations) - len(saved)
             if left:
                 show(
@@ -157,7 +225,7 @@ def as_json(result: "StatementResult") -> dict[str, Any]:
                 "instances": form.instances,
                 "violations": len(form.violations),
                 "worst_margin": form.worst_margin,
-                "witness": None if form.witness is None else _witness(form.witness),
+                "witness": None if form.witness is None else witness_json(form.witness),
                 "seconds": form.seconds,
             }
             for form in result.forms
@@ -165,7 +233,8 @@ def as_json(result: "StatementResult") -> dict[str, Any]:
     }
 
 
-def _witness(instance: "Evaluated") -> dict[str, Any]:
+def witness_json(instance: "Evaluated") -> dict[str, Any]:
+    """An instance with its margin, exact inputs and numbers."""
     from dataclasses import asdict
 
     from theory.replay import as_inputs
@@ -212,22 +281,30 @@ def _list(chosen: "list[Statement]", json: Path | None) -> int:
     return Status.DONE
 
 
-def _replay(path: Path, known: "dict[str, Statement]", json: Path | None) -> int:
+def _replay(
+    path: Path,
+    known: "dict[str, Statement]",
+    conjecture: "Conjecture | None",
+    json: Path | None,
+) -> int:
+    from pmt.cli.answers import finite
     from pmt.cli.screen import show
     from pmt.files import write_json
     from theory.replay import replay
 
-    found = replay(path, known)
+    found = replay(path, known, conjecture)
     show(
         f"{found.statement} {found.form}, '{found.recorded.clause}': "
         f"{found.observed.outcome}, margin {found.observed.value!r}",
         f"recorded: {found.recorded.outcome}, margin {found.recorded.value!r}; allowed to differ "
         f"by {found.allowed:.2g}: {'the same' if found.agrees else 'NOT the same'}",
     )
+    if found.changed and conjecture is not None:
+        show(f"the file {conjecture.path} is not the one that this was recorded with")
     broken = [name for name, value in found.hypotheses.items() if not value >= 0]
     show("all hypotheses hold" if not broken else f"hypotheses that fail: {', '.join(broken)}")
     if json is not None:
-        write_json(json, _replay_json(found))
+        write_json(json, finite(_replay_json(found)))
     return Status.DONE if found.agrees else Status.ANSWER_IS_NO
 
 
@@ -242,4 +319,5 @@ def _replay_json(found: "Replay") -> dict[str, Any]:
         "allowed": found.allowed,
         "agrees": found.agrees,
         "hypotheses": found.hypotheses,
+        "file_changed": found.changed,
     }

@@ -1,6 +1,13 @@
 """The maps and how to run them."""
 
 from pmt.attention import Boolean, Causal, Full, LocalWindow
+from pmt.dynamics.bifurcation import Bifurcation, bifurcation
+from pmt.dynamics.cycles import (
+    LyapunovRun,
+    PeriodRun,
+    detect_period,
+    largest_lyapunov_exponent,
+)
 from pmt.dynamics.implicit import ImplicitDerivative, implicit_derivative
 from pmt.dynamics.linearization import tangent_jacobian
 from pmt.dynamics.outcome import Outcome
@@ -15,6 +22,7 @@ from pmt.dynamics.systems import LayerStack, MultiHead, Oja, SingleHead, head_at
 
 __all__ = [
     "OBSERVABLES",
+    "Bifurcation",
     "Boolean",
     "Causal",
     "EquilibriumRun",
@@ -22,14 +30,19 @@ __all__ = [
     "ImplicitDerivative",
     "LayerStack",
     "LocalWindow",
+    "LyapunovRun",
     "MultiHead",
     "Oja",
     "Outcome",
+    "PeriodRun",
     "Simulation",
     "SingleHead",
+    "bifurcation",
+    "detect_period",
     "head_attention",
     "head_maps",
     "implicit_derivative",
+    "largest_lyapunov_exponent",
     "run_to_equilibrium",
     "simulate",
     "tangent_jacobian",

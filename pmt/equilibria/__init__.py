@@ -12,18 +12,30 @@ from pmt.equilibria.constructors import (
 )
 from pmt.equilibria.equilibrium import Equilibrium
 from pmt.equilibria.search import NewtonRun, newton
+from pmt.equilibria.search_many import (
+    Found,
+    Search,
+    distance_modulo_symmetry,
+    search_clusters,
+    search_equilibria,
+)
 
 __all__ = [
     "Classification",
     "Equilibrium",
+    "Found",
     "NewtonRun",
+    "Search",
     "attended_means",
     "bipartite",
     "classify",
     "clustering",
     "consensus",
     "describe",
+    "distance_modulo_symmetry",
     "isotropic_direction",
     "newton",
     "polygonal",
+    "search_clusters",
+    "search_equilibria",
 ]

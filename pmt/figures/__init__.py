@@ -5,6 +5,7 @@ a display; `save` writes one, whole or not at all.
 """
 
 from pmt.figures.alignment import alignment_panels, token_distance
+from pmt.figures.cascade import cascade
 from pmt.figures.repetition import repetition
 from pmt.figures.spectra import spectra
 from pmt.figures.style import FORMATS, figure_bytes, save
@@ -12,6 +13,7 @@ from pmt.figures.style import FORMATS, figure_bytes, save
 __all__ = [
     "FORMATS",
     "alignment_panels",
+    "cascade",
     "figure_bytes",
     "repetition",
     "save",

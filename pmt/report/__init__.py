@@ -1,13 +1,21 @@
-"""Results into one self-contained HTML page: it is handed everything and runs nothing."""
+"""Results into one self-contained HTML page, and one for each refuted statement.
+
+It is handed everything and runs nothing.
+"""
 
 from pmt.report.page import Figure, Section, Table, render
-from pmt.report.sections import equilibrium, repeated_layer, statements, summary, transformer
+from pmt.report.sections import equilibrium, repeated_layer, summary, transformer
+from pmt.report.statements import Witness, page_of, refuted, refuted_pages, statements
 
 __all__ = [
     "Figure",
     "Section",
     "Table",
+    "Witness",
     "equilibrium",
+    "page_of",
+    "refuted",
+    "refuted_pages",
     "render",
     "repeated_layer",
     "statements",

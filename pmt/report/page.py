@@ -3,6 +3,7 @@
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -49,6 +50,64 @@ class Table:
 
 
 @dataclass(frozen=True)
+class FormRow:
+    """One form of a statement in the table; numbers as text.
+
+    Attributes:
+      name: ``paper`` or ``corrected``.
+      text: the form in full.
+      status, expected: words of ``theory``; ``sign`` goes before the status.
+      sign: a mark that tells the status without colour.
+      instances, worst, seconds: how many, the worst margin, and how long it took.
+      witness: what refuted it, or empty.
+    """
+
+    name: str
+    text: str
+    status: str
+    sign: str
+    expected: str
+    instances: str
+    worst: str
+    seconds: str
+    witness: str
+
+    @property
+    def as_expected(self) -> bool:
+        """Whether the status is the expected one."""
+        return self.status == self.expected
+
+
+@dataclass(frozen=True)
+class StatementRow:
+    """One statement in the table.
+
+    Attributes:
+      id: the anchor is ``statement-`` and this.
+      number: the paper's own.
+      text: what it is about.
+      forms: one or two.
+      page: where its own page lies, or None.
+      picture: the witness's tokens, as ``pmt.report.statements`` describes them, or None.
+    """
+
+    id: str
+    number: str
+    text: str
+    forms: tuple[FormRow, ...]
+    page: str | None = None
+    picture: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class StatementTable:
+    """All statements under one caption."""
+
+    caption: str
+    rows: tuple[StatementRow, ...]
+
+
+@dataclass(frozen=True)
 class Section:
     """One part of the page.
 
@@ -57,6 +116,7 @@ class Section:
       title: its heading.
       paragraphs: text before the figures.
       figures, tables: in order.
+      statements: the table of statements, between figures and tables.
     """
 
     anchor: str
@@ -64,6 +124,7 @@ class Section:
     paragraphs: tuple[str, ...] = ()
     figures: tuple[Figure, ...] = ()
     tables: tuple[Table, ...] = ()
+    statements: StatementTable | None = None
 
 
 def render(
@@ -80,12 +141,16 @@ def render(
       sections: in order.
       provenance: what was run, where and with which versions; label -> value.
     """
-    environment = Environment(
+    template = environment().get_template("page.html.j2")
+    return template.render(title=title, lead=lead, sections=sections, provenance=provenance)
+
+
+def environment() -> Environment:
+    """The templates: they escape every value and refuse a missing one."""
+    return Environment(
         loader=PackageLoader("pmt.report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    template = environment.get_template("page.html.j2")
-    return template.render(title=title, lead=lead, sections=sections, provenance=provenance)

@@ -6,62 +6,6 @@ from typing import Any
 from pmt.report.page import Figure, Section, Table
 
 
-def statements(verified: Mapping[str, Any], figures: Sequence[Figure] = ()) -> Section:
-    """The table of statements, from the object that ``pmt verify --json`` writes.
-
-    Args:
-      verified: schema ``pmt.verify/1``.
-      figures: shown above the table.
-    """
-    rows: list[tuple[str, ...]] = []
-    marks: dict[int, str] = {}
-    for statement in verified["statements"]:
-        for number, form in enumerate(statement["forms"]):
-            if form["status"] != form["expected"]:
-                marks[len(rows)] = "no"
-            name = statement["source"].split(",")[0] if number == 0 else ""
-            # The number on the page is the paper's own; the forms stand below each other.
-            rows.append(
-                (
-                    name,
-                    f"{form['form']}: {form['text']}",
-                    _status(form),
-                    f"{form['instances']:,}",
-                    _number(form["worst_margin"]),
-                )
-            )
-    forms = [form for s in verified["statements"] for form in s["forms"]]
-    refuted = sum(f["form"] == "paper" and f["status"] == "refuted" for f in forms)
-    paragraphs = (
-        "Each statement of Li & Altafini (arXiv 2605.25619) is checked in the form of the paper, "
-        "as read (its formulas are reconstructions), and in a corrected form, on random instances "
-        "that satisfy its hypotheses by construction and on explicit ones. A margin is the signed "
-        "distance to violation: one negative margin beyond its tolerance refutes a form; "
-        "“supported” means that no instance did.",
-        f"{refuted} of the paper's forms are refuted by an explicit counterexample, named in the "
-        "table; the corrected forms say what holds instead.",
-    )
-    table = Table(
-        caption="Statements, forms and what the instances say. Instances are random ones; explicit "
-        "witnesses come on top.",
-        headings=("statement", "form", "status", "instances", "worst margin"),
-        rows=tuple(rows),
-        numeric=frozenset({3, 4}),
-        marks=marks,
-    )
-    return Section("theory", "The theorems, checked", paragraphs, tuple(figures), (table,))
-
-
-def _status(form: Mapping[str, Any]) -> str:
-    text = str(form["status"])
-    if form["status"] != form["expected"]:
-        text += f" (expected {form['expected']})"
-    witness = form["witness"]
-    if witness and witness.get("name"):
-        text += f" by {witness['name']}"
-    return text
-
-
 def equilibrium(answer: Mapping[str, Any], setting: str, figures: Sequence[Figure]) -> Section:
     """One equilibrium in full: verdict, multipliers, the theorem's inequalities one by one.
 

@@ -1,6 +1,7 @@
 """`pmt report`: refusals before the work; the whole of it, small, is in the long tests."""
 
 import json
+import re
 
 import pytest
 
@@ -27,7 +28,7 @@ def test_bad_requests_end_before_the_work(one_sentence, tmp_path, arguments, mes
 @pytest.mark.long
 def test_the_whole_report_small(tmp_path):
     out = tmp_path / "réport"
-    assert main(["report", "--out", str(out), "--instances", "64", "--steps", "20"]) == 0
+    assert main(["report", "--out", str(out), "--instances", "200", "--steps", "20"]) == 0
     written = {path.name for path in out.iterdir() if not path.name.startswith(".")}
     assert {"index.html", "report.json", "spectra.png", "alignment.png"} <= written
     found = json.loads((out / "report.json").read_text(encoding="utf-8"))
@@ -35,4 +36,16 @@ def test_the_whole_report_small(tmp_path):
     assert found["analysis"]["schema"] == "pmt.analysis/1"
     page = (out / "index.html").read_text(encoding="utf-8")
     assert page.count("data:image/png;base64,") == sum(name.endswith(".png") for name in written)
+    refuted = {
+        f"{statement['id']}.html"
+        for statement in found["verify"]["statements"]
+        if any(form["status"] == "refuted" for form in statement["forms"])
+    }
+    below = {path.name for path in (out / "statements").glob("*.html")}
+    assert below == refuted
+    assert "theorem-2.html" in refuted
+    assert set(re.findall(r'href="statements/([^"]+)"', page)) == refuted
+    for name in refuted:
+        text = (out / "statements" / name).read_text(encoding="utf-8")
+        assert "data:image/png;base64," in text
     assert found["equilibrium"]["verdict"] == "stable"

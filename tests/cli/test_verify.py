@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import signal
 
 import jax
 import pytest
@@ -75,6 +76,20 @@ def test_an_unknown_id_ends_with_2_and_names_close_ones(capsys):
         ["lemma-2", "--replay", "x.json"],
         ["--replay", "no-such-file.json"],
         ["--json", "/no/such/folder/x.json"],
+        ["remark-10", "--hunt", "--replay", "x.json"],
+        ["--hunt", "--list"],
+        ["--hunt", "remark10"],
+        ["--hunt", "remark-10", "--budget", "0"],
+        ["--hunt", "remark-10", "--budget", "-1"],
+        ["--hunt", "remark-10", "--budget", "nan"],
+        ["--hunt", "remark-10", "--form", "other"],
+        ["--hunt", "ii.1", "--form", "paper"],
+        ["--hunt", "remark-10", "--out", "/dev/null/x"],
+        ["remark-10", "--budget", "5"],
+        ["remark-10", "--form", "paper"],
+        ["remark-10", "--file", "mine.py"],
+        ["--hunt", "--file", "mine.py", "--form", "corrected"],
+        ["--file", "no-such-file.py"],
     ],
 )
 def test_a_wrong_request_ends_with_2_and_one_sentence(capsys, arguments):
@@ -127,3 +142,90 @@ def test_a_folder_of_somebody_else_is_refused_before_the_work(tmp_path, capsys, 
     monkeypatch.setattr("theory.verify.verify", pytest.fail)
     assert cli.main(["verify", "--out", str(tmp_path)]) == 2
     assert "--overwrite" in capsys.readouterr().err
+
+
+STATEMENTS = registry.statements()
+
+
+def only(monkeypatch, **statements):
+    """The registry holds these and no others: making all of them takes seconds."""
+    known = {statement.id: statement for statement in statements.values()}
+    monkeypatch.setattr(registry, "statements", lambda: known)
+
+
+def hunted(tmp_path, *arguments):
+    """Exit status, the JSON file and the folder of a hunt."""
+    path, folder = tmp_path / "jagd.json", tmp_path / "jagd"
+    status = cli.main(["verify", "--hunt", *arguments, "--json", str(path), "--out", str(folder)])
+    return status, json.loads(path.read_text()) if path.exists() else None, folder
+
+
+@pytest.fixture
+def one_shape(monkeypatch):
+    """Remark 10 at its smallest shape alone, since each compiles."""
+    statement = STATEMENTS["remark-10"]
+    (clause,) = statement.paper.clauses
+    small = dataclasses.replace(clause.hypotheses, shapes=clause.hypotheses.shapes[:1])
+    form = dataclasses.replace(
+        statement.paper, clauses=(dataclasses.replace(clause, hypotheses=small),)
+    )
+    only(monkeypatch, small=dataclasses.replace(statement, paper=form))
+
+
+def test_a_hunt_shows_saves_and_replays_what_it_finds(tmp_path, capsys, one_shape):
+    status, found, folder = hunted(tmp_path, "remark-10", "--instances", "256")
+    assert status == 0
+    assert found["schema"] == "pmt.hunt/1" and found["interrupted"] is False
+    (hunt,) = found["hunts"]
+    assert (hunt["form"], hunt["status"], hunt["as_expected"]) == ("paper", "refuted", True)
+    assert hunt["witness"]["margin"] < -hunt["witness"]["tolerance"]
+    assert min(hunt["hypotheses"].values()) > 0
+    assert sum(tried["random"] for tried in hunt["tried"]) > 0
+    out = capsys.readouterr().out
+    assert "as expected" in out and "eigenvalues = " in out
+    # Saved as it was found, and shrunk.
+    files = sorted(folder.glob("*.hunt.*.json"))
+    assert [str(path) for path in files] == sorted(hunt["files"]) and len(files) == 2
+    assert cli.main(["verify", "--replay", hunt["files"][0]]) == 0
+    assert "the same" in capsys.readouterr().out
+
+
+def test_a_hunt_that_does_not_find_what_should_fall_ends_with_1(tmp_path, capsys, monkeypatch):
+    statement = STATEMENTS["lemma-13"]
+    wrong = dataclasses.replace(
+        statement, corrected=dataclasses.replace(statement.corrected, expected="refuted")
+    )
+    only(monkeypatch, wrong=wrong)
+    status, found, folder = hunted(tmp_path, "lemma-13", "--form", "corrected", "--budget", "0.5")
+    assert status == 1
+    assert "no violation found within 0.5 s" in capsys.readouterr().out
+    (hunt,) = found["hunts"]
+    assert (hunt["status"], hunt["as_expected"], hunt["witness"]) == ("undecided", False, None)
+    # The instance nearest to a violation is kept.
+    (path,) = folder.glob("*.hunt.*.json")
+    assert json.loads(path.read_text())["margin"] == hunt["nearest"]["margin"]
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_a_stopped_hunt_ends_with_3_and_keeps_the_best_so_far(tmp_path, capsys, monkeypatch, name):
+    """Fault 74."""
+    from theory.hunt import Hunter
+
+    only(monkeypatch, one=STATEMENTS["lemma-13"])
+    looked, signals = Hunter._look, [getattr(signal, name)]
+
+    def look_and_be_stopped(self, *batch):
+        looked(self, *batch)
+        if signals:
+            signal.raise_signal(signals.pop())
+
+    monkeypatch.setattr(Hunter, "_look", look_and_be_stopped)
+    status, found, folder = hunted(tmp_path, "lemma-13", "--form", "corrected", "--budget", "600")
+    assert status == 3
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert name in error or "interrupted" in error
+    (path,) = folder.glob("lemma-13.corrected.hunt.nearest.json")
+    assert "not refuted so far, smallest margin" in error and str(path) in error
+    assert found["interrupted"] is True
+    assert found["hunts"][0]["status"] == "undecided"

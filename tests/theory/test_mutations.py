@@ -1,177 +1,77 @@
-"""Break a formula and it falls: each change below is caught by the statement named with it."""
+"""Break a formula and it falls: each change of ``tests/mutation/table.py`` is noticed."""
 
+import ast
 import inspect
 import textwrap
+from importlib import import_module
 
 import pytest
 
 from pmt import cli
-from pmt.stability import conditions, jacobian, spectrum
+from tests.mutation.campaign import ROOT, campaign, changed
+from tests.mutation.table import MUTATIONS, Mutation
+from theory import registry
 
-# module, function, what is written there, what it is changed to, the statement that notices
-MUTATIONS = [
-    (
-        spectrum,
-        "consensus_multipliers",
-        "(1.0 + _like(alpha",
-        "(1.0 - _like(alpha",
-        "lemma-3",
-    ),
-    (
-        spectrum,
-        "consensus_multipliers",
-        "jnp.abs(1.0 + alpha * eigenvalue)",
-        "(1.0 + alpha * eigenvalue)",
-        "lemma-3",
-    ),
-    (
-        spectrum,
-        "consensus_multipliers",
-        "jnp.abs(1.0 + alpha * eigenvalue)",
-        "jnp.abs(1.0 + 2 * alpha * eigenvalue)",
-        "lemma-4",
-    ),
-    (
-        spectrum,
-        "attention_spectrum",
-        ".at[0].set(1.0)",
-        ".at[0].set(1.0 / n)",
-        "remark-2",
-    ),
-    (
-        spectrum,
-        "attention_spectrum",
-        "return jnp.diagonal(weights) if",
-        "return jnp.ones(n) if",
-        "theorem-1",
-    ),
-    (
-        spectrum,
-        "bipartite_multipliers",
-        "[2.0 * theta + ratio, 2.0 * theta - ratio]",
-        "[theta + ratio, theta - ratio]",
-        "lemma-14",
-    ),
-    (
-        spectrum,
-        "bipartite_multipliers",
-        "4.0 * coupling",
-        "2.0 * coupling",
-        "lemma-14",
-    ),
-    (
-        spectrum,
-        "bipartite_multipliers",
-        "single=1.0 / size",
-        "single=1.0 / size[::-1]",
-        "lemma-14",
-    ),
-    (
-        spectrum,
-        "bipartite_multipliers",
-        "inside[1]) / scale[1]",
-        "inside[1]) / scale[0]",
-        "remark-10",
-    ),
-    (
-        jacobian,
-        "extrinsic_formula",
-        "x[None, None] - mean[",
-        "x[None, None] + mean[",
-        "lemma-10",
-    ),
-    (
-        jacobian,
-        "extrinsic_formula",
-        "hab,hibc,hdc->iad",
-        "hab,hibc,hcd->iad",
-        "lemma-10",
-    ),
-    (
-        jacobian,
-        "extrinsic_formula",
-        "identity[None] - direction",
-        "identity[None] + direction",
-        "lemma-2",
-    ),
-    (
-        jacobian,
-        "signed_consensus",
-        "jnp.abs(signed_factors(",
-        "(signed_factors(",
-        "lemma-3",
-    ),
-    (
-        jacobian,
-        "signed_consensus",
-        "- v[:, None] * v[None, :]",
-        "",
-        "lemma-12",
-    ),
-    (
-        jacobian,
-        "signed_consensus",
-        "system.alpha * einsum",
-        "2.0 * system.alpha * einsum",
-        "lemma-11",
-    ),
-    (
-        jacobian,
-        "signed_factors",
-        "signs[None] * einsum",
-        "einsum",
-        "lemma-13",
-    ),
-    (
-        jacobian,
-        "signed_attention",
-        "signs[:, None] * signs[None, :]",
-        "signs[:, None] + signs[None, :]",
-        "remark-8",
-    ),
-    (
-        conditions,
-        "psi",
-        "r * jnp.exp(-2.0 * theta)",
-        "2.0 * r * jnp.exp(-2.0 * theta)",
-        "theorem-3",
-    ),
-    (
-        conditions,
-        "exact_bipartite_margin",
-        "jnp.minimum(-theta, bound",
-        "jnp.minimum(theta, bound",
-        "theorem-3",
-    ),
-]
-
-# One of each file by default, all of them in the long run.
-QUICK = {0, 6, 10, 14}
+# One of each kind in every run, in this process; all of them in the long run, each in its own.
+QUICK = ("consensus-sign", "bipartite-coupling", "jacobian-offset", "signed-projector")
+BY_NAME = {mutation.name: mutation for mutation in MUTATIONS}
 
 
-def mutated(module, name, old, new):
-    """The function with its source changed, in its module's names."""
+def changed_function(mutation):
+    """(module, name, function) of the function that the change is in, in its module's names."""
+    module = import_module(mutation.file.removesuffix(".py").replace("/", "."))
+    line = inspect.getsource(module).split(mutation.before)[0].count("\n") + 1
+    (name,) = [
+        node.name
+        for node in ast.parse(inspect.getsource(module)).body
+        if isinstance(node, ast.FunctionDef) and node.lineno <= line <= node.end_lineno
+    ]
     source = textwrap.dedent(inspect.getsource(getattr(module, name)))
-    assert source.count(old) >= 1, f"{name} does not say {old!r} any more"
     space = dict(vars(module))
-    exec(compile(source.replace(old, new), f"<mutated {name}>", "exec"), space)
-    return space[name]
+    exec(compile(mutation.apply(source), f"<mutated {name}>", "exec"), space)
+    return module, name, space[name]
 
 
-@pytest.mark.parametrize(
-    ("module", "name", "old", "new", "statement"),
-    [
-        pytest.param(*m, marks=() if i in QUICK else pytest.mark.long, id=f"{m[1]}-{i}")
-        for i, m in enumerate(MUTATIONS)
-    ],
-)
-def test_a_changed_formula_is_caught(monkeypatch, capsys, module, name, old, new, statement):
-    monkeypatch.setattr(module, name, mutated(module, name, old, new))
-    assert cli.main(["verify", statement, "--instances", "160"]) == 1
-    assert f"{statement} corrected: refuted by" in capsys.readouterr().out
+@pytest.mark.parametrize("name", QUICK)
+def test_a_changed_formula_is_caught(monkeypatch, capsys, name):
+    mutation = BY_NAME[name]
+    monkeypatch.setattr(*changed_function(mutation))
+    assert cli.main(["verify", mutation.caught_by, "--instances", "160"]) == 1
+    assert f"{mutation.caught_by} corrected: refuted by" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("statement", sorted({m[4] for i, m in enumerate(MUTATIONS) if i in QUICK}))
+@pytest.mark.parametrize("statement", sorted({BY_NAME[name].caught_by for name in QUICK}))
 def test_the_unchanged_formulas_are_not(capsys, statement):
     assert cli.main(["verify", statement, "--instances", "160"]) == 0
     assert f"{statement} corrected" not in capsys.readouterr().out
+
+
+@pytest.mark.long
+def test_every_change_of_the_table_is_caught():
+    plain, answers = campaign(MUTATIONS, workers=2)
+    assert [answer for answer in plain if answer.failed] == []
+    assert [answer for answer in answers if not answer.failed] == []
+
+
+def test_the_table_is_about_the_formulas_as_they_are():
+    assert len(MUTATIONS) >= 30
+    assert len(BY_NAME) == len(MUTATIONS)
+    known = registry.statements()
+    for mutation in MUTATIONS:
+        text = mutation.apply((ROOT / mutation.file).read_text())
+        assert ast.dump(ast.parse(text)) != ast.dump(ast.parse((ROOT / mutation.file).read_text()))
+        if mutation.by_test:
+            assert (ROOT / mutation.caught_by.split("::")[0]).exists()
+        else:
+            assert mutation.caught_by in known
+
+
+def test_a_formula_that_is_not_there_any_more_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="0 times, not 1"):
+        changed(Mutation("gone", "pmt/sphere.py", "no such formula", "", "lemma-2"), ROOT, tmp_path)
+
+
+def test_a_change_that_changes_nothing_is_not_caught(tmp_path):
+    node = "tests/test_sphere.py::test_tangent_projection_is_idempotent_and_orthogonal"
+    harmless = Mutation("harmless", "pmt/sphere.py", "w - x * jnp", "w - 1.0 * x * jnp", node)
+    assert not changed(harmless, ROOT, tmp_path).failed

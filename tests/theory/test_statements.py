@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 
 from theory import registry, verify
+from theory.numbers import DISCREPANCIES
 
 STATEMENTS = registry.statements()
 # Few enough that every clause compiles at one shape only.
 COUNT = 30
-REFUTED = {"lemma-3", "lemma-4", "theorem-2", "theorem-3", "remark-10"}
+# Statements of the paper that are false as read, by number; each has an explicit witness.
+REFUTED = {*DISCREPANCIES.values(), "lemma-4", "section-d.4.3"} - {"theorem-1"}
 
 
 def check(name, count):
@@ -25,6 +27,8 @@ def check(name, count):
             assert broken == {twin.drops}
             assert twin.at.outcome == "refuted", twin
             assert twin.fails
+    if statement.paper is None:
+        return
     paper, corrected = forms["paper"], forms["corrected"]
     assert (paper.status == "refuted") == (name in REFUTED)
     if name in REFUTED:
