@@ -208,8 +208,8 @@ def well_spread_tokens() -> Piece:
     """Tokens with |x_iᵀ v_1| >= 0.05, and θ so large that each attends to its own side only.
 
     θ >= 100/0.05²; B = θ v_1 v_1ᵀ: a token's logits towards its own side exceed those towards the
-    other by 2 θ 0.05² >= 200. Boundary: a token 0.05 from the equator; nearly degenerate: all
-    tokens but one on one side.
+    other by 2 θ 0.05² >= 200. Boundary: a token 0.05 from the equator; nearly degenerate: all but
+    one of the tokens on one side.
     """
 
     def draw(noise: Noise, kind: Any, shape: Shape, case: Case) -> dict[str, Array]:
@@ -237,13 +237,7 @@ def well_spread_tokens() -> Piece:
             "theta large": theta * 0.05**2 / 100.0 - 1.0 + 1e-9,
         }
 
-    def degeneracy(shape: Shape, case: Case) -> Array:
-        along = einsum("ia,a->i", case["x"], case["frame"][:, 0])
-        above = jnp.sum(jnp.where(along > 0, 1.0, 0.0))
-        smaller = jnp.minimum(above, shape.n - above)
-        return jnp.where(smaller == 1.0, 0.0, 1.0)
-
-    return Piece(draw, margins, degeneracy)
+    return Piece(draw, margins)
 
 
 _FROZEN_STEPS = 60

@@ -26,7 +26,7 @@ from theory.statement import (
     numbered,
 )
 
-_POINTS = 720
+_POINTS = 240
 _NEIGHBOURS = 0.25
 
 
@@ -150,6 +150,7 @@ def section_5() -> Statement:
                     hypotheses=Hypotheses((_weights(small=False),), shapes),
                     conclusion=_has_preimage,
                     explicit=(FOLDED,),
+                    long=True,
                 ),
             ),
         ),
@@ -165,6 +166,7 @@ def section_5() -> Statement:
                     hypotheses=Hypotheses((_weights(small=True),), shapes),
                     conclusion=_has_preimage,
                     twin=Twin("|FFN| < 1", FOLDED),
+                    long=True,
                 ),
             ),
         ),

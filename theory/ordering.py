@@ -38,7 +38,8 @@ def _radius_of_two(matrix: Float[Array, "2 2"]) -> Array:
     """The larger modulus of an eigenvalue of a 2 × 2 matrix, from its trace and determinant."""
     trace = matrix[0, 0] + matrix[1, 1]
     determinant = matrix[0, 0] * matrix[1, 1] - matrix[0, 1] * matrix[1, 0]
-    square = trace**2 - 4.0 * determinant
+    # trace² − 4 determinant without its cancellation, which small steps would not survive.
+    square = (matrix[0, 0] - matrix[1, 1]) ** 2 + 4.0 * matrix[0, 1] * matrix[1, 0]
     real = (jnp.abs(trace) + jnp.sqrt(jnp.maximum(square, 0.0))) / 2.0
     return jnp.where(square < 0, jnp.sqrt(jnp.maximum(determinant, 0.0)), real)
 

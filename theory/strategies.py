@@ -114,7 +114,7 @@ def cases(hypotheses: Hypotheses) -> "SearchStrategy[tuple[Shape, int, dict[str,
 
     def first(recipe: Recipe) -> tuple[Shape, int, dict[str, np.ndarray]]:
         drawn = build(hypotheses, recipe)
-        one = {name: value[0] for name, value in drawn.cases.items()}
+        one = {name: np.asarray(value[0]) for name, value in drawn.cases.items()}
         return recipe.shape, recipe.order[0], one
 
     return recipes(hypotheses).map(first)

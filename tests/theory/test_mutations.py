@@ -5,6 +5,7 @@ import inspect
 import textwrap
 from importlib import import_module
 
+import jax
 import pytest
 
 from pmt import cli
@@ -33,9 +34,10 @@ def changed_function(mutation):
 
 
 @pytest.mark.parametrize("name", QUICK)
-def test_a_changed_formula_is_caught(monkeypatch, capsys, name):
+def test_a_changed_formula_is_caught(monkeypatch, request, capsys, name):
     mutation = BY_NAME[name]
     monkeypatch.setattr(*changed_function(mutation))
+    request.addfinalizer(jax.clear_caches)
     assert cli.main(["verify", mutation.caught_by, "--instances", "160"]) == 1
     assert f"{mutation.caught_by} corrected: refuted by" in capsys.readouterr().out
 
