@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import signal
+import threading
 
 import jax
 import pytest
@@ -217,7 +218,8 @@ def test_a_stopped_hunt_ends_with_3_and_keeps_the_best_so_far(tmp_path, capsys, 
     def look_and_be_stopped(self, *batch):
         looked(self, *batch)
         if signals:
-            signal.raise_signal(signals.pop())
+            # To the main thread, as a signal from outside comes.
+            signal.pthread_kill(threading.main_thread().ident, signals.pop())
 
     monkeypatch.setattr(Hunter, "_look", look_and_be_stopped)
     status, found, folder = hunted(tmp_path, "lemma-13", "--form", "corrected", "--budget", "600")
