@@ -8,7 +8,6 @@ models too; then its tensors are let go, and its eigenproblems are solved on oth
 the next layer is read. What stays of a layer is small.
 """
 
-import gc
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -148,8 +147,6 @@ class _Run:
     def take(self, index: int) -> None:
         """Read a layer, and let it go when the tokens are through and its problems are begun."""
         layer = prepare_layer(self._layers.layer(index), self._config.alpha)
-        # Flax leaves cycles that would keep the module it was read into, and so the tensors.
-        gc.collect(1)
         if index == 0:
             self._start(layer)
         self._biases |= layer.has_biases

@@ -5,6 +5,7 @@ every parameter is filled, shapes agree, and all numbers are finite.
 """
 
 from collections.abc import Iterable, Mapping
+from copy import copy
 from typing import Any
 
 import jax.numpy as jnp
@@ -62,11 +63,7 @@ class Binding:
           RequestError: listing all tensors that nothing uses, parameters that nothing fills,
             shapes that differ and dtypes that are not floating.
         """
-        if self.offenders:
-            raise RequestError(
-                "the checkpoint does not fit the model its config describes "
-                f"({'; '.join(self.offenders)}); check that config and weights belong together"
-            )
+        _refuse(self.offenders)
 
     def fill(self) -> Any:
         """The model with all its parameters, each tensor read and converted once.
@@ -76,9 +73,7 @@ class Binding:
             and those that repeat another tensor but differ from it.
         """
         filled, offenders = self._read(self.rules)
-        offenders += self._differing_repeats()
-        self.offenders += offenders
-        self.require_fit()
+        _refuse([*self.offenders, *offenders, *self._differing_repeats()])
         graph, _ = nnx.split(self.skeleton)
         flat = [(self._slots[name][0], nnx.Param(array)) for name, array in filled.items()]
         return nnx.merge(graph, nnx.from_flat_state(flat))
@@ -98,12 +93,13 @@ class Binding:
             for name, rules in self.rules.items()
         }
         filled, offenders = self._read({name: some for name, some in mine.items() if some})
-        self.offenders += offenders
-        self.require_fit()
-        graph, _ = nnx.split(module)
-        skip = len(path.split("."))
-        flat = [(self._slots[name][0][skip:], nnx.Param(array)) for name, array in filled.items()]
-        return nnx.merge(graph, nnx.from_flat_state(flat))
+        _refuse(offenders)
+        # Not nnx.merge, which leaves a reference cycle through all parameters: they would live on
+        # until the next full collection.
+        own = copy(module)
+        for name, array in filled.items():
+            setattr(own, name.removeprefix(f"{path}."), nnx.Param(array))
+        return own
 
     def _read(self, wanted: Mapping[str, Iterable[Rule]]) -> tuple[dict[str, Any], list[str]]:
         """Parameters by path, and what is wrong with the numbers."""
@@ -177,6 +173,14 @@ class Binding:
             for repeat, original in self.repeats.items()
             if not _same_bits(self._weights.read(repeat), self._weights.read(original))
         ]
+
+
+def _refuse(offenders: list[str]) -> None:
+    if offenders:
+        raise RequestError(
+            "the checkpoint does not fit the model its config describes "
+            f"({'; '.join(offenders)}); check that config and weights belong together"
+        )
 
 
 def skeleton(family: Family, config: Any, parts: Parts, dtype: Any) -> Any:

@@ -331,6 +331,7 @@ def test_opening_the_layers_checks_all_tensors_and_reads_none(tmp_path):
         layers.layer(1)
         with pytest.raises(RequestError, match=r"layer\.2\.attention\.self\.value\.weight holds 1"):
             layers.layer(2)
+        layers.layer(1)
     copy.tensors(lambda t: {k: v for k, v in t.items() if "pooler.dense.bias" not in k})
     with pytest.raises(RequestError, match=r"pooler\.dense\.bias is missing"):
         open_layers(copy.folder)
