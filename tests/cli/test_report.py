@@ -11,7 +11,7 @@ from pmt.cli import main
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--model", "no-such-model"], "no-such-model"),
+        (["--model", "no/such/model"], "no/such/model"),
         (["--repeat-layer", "7"], "there is no layer 7; the model has layers 1 to 6"),
         (["--instances", "0"], "--instances"),
         (["--seed", "x"], "--seed"),
