@@ -266,7 +266,7 @@ def draw(clause: Clause, shape: Shape, count: int) -> tuple[list[Case], np.ndarr
         case = instances.draw(clause.hypotheses, source, kind, shape)
         return case, clause.conclusion(shape, case)
 
-    source = noise.raw(jax.random.key(17), count)
+    source = noise.raw(17, count)
     cases, found = jax.jit(jax.vmap(one))(source, jnp.asarray(instances.kinds(count)))
     host = {name: np.asarray(value) for name, value in cases.items()}
     rows = [{name: value[i] for name, value in host.items()} for i in range(count)]

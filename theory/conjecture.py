@@ -85,8 +85,8 @@ import numpy as np
 from pmt.errors import RequestError
 from theory import instances, noise
 from theory.margin import Margin
+from theory.results import Evaluated
 from theory.statement import Case, Clause, Form, Hypotheses, Piece, Shape, Statement, Status
-from theory.verify import Evaluated
 
 TOLERANCE = 1e-9
 

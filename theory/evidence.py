@@ -90,6 +90,7 @@ def excess(shape: Shape, case: Case) -> dict[str, Array]:
     return {
         "Delta_1": jnp.mean(first),
         "mean Delta": jnp.mean(average),
+        "Delta of each eigenvector": jnp.mean(after - before, axis=(0, 1)),
         "P_1": jnp.mean((after > before)[:, :, 0].astype(x.dtype)),
         "standard error": error,
     }
@@ -126,7 +127,7 @@ def _no_law_excess(shape: Shape, case: Case) -> Margin:
 
 def _statistics(shape: Shape, case: Case) -> dict[str, Any]:
     found = jax.jit(partial(excess, shape))(dict(case))
-    return {name: float(value) for name, value in found.items()}
+    return {name: np.asarray(value).tolist() for name, value in found.items()}
 
 
 def _gaussian(seed: int) -> Explicit:

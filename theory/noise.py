@@ -1,16 +1,15 @@
 """The randomness of an instance: two vectors of numbers, handed out piece by piece.
 
 An instance is a function of these numbers alone, differentiable in them wherever no choice is
-made. All instances take theirs from one compiled generator: random bits inlined in every drawing
-function would cost seconds of compilation each.
+made. They come from NumPy: random bits in XLA would cost seconds of compilation in every drawing
+function and, for double precision on a CPU, several times the time.
 """
 
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int
 
 from pmt import sphere
 
@@ -28,24 +27,31 @@ class Raw(NamedTuple):
         Standard normal, shape ``(..., NORMALS)``.
     """
 
-    uniform: Float[Array, "*batch u"]
-    normal: Float[Array, "*batch g"]
+    uniform: Float[Array | np.ndarray, "*batch u"]
+    normal: Float[Array | np.ndarray, "*batch g"]
 
 
-def raw(key: PRNGKeyArray, count: int) -> Raw:
-    """Numbers for ``count`` instances."""
-    first, second = jax.random.split(key)
-    return Raw(
-        uniform=jax.random.uniform(first, (count, UNIFORMS)),
-        normal=jax.random.normal(second, (count, NORMALS)),
-    )
+def raw(seed: int | np.random.SeedSequence, count: int) -> Raw:
+    """Numbers for ``count`` instances, as NumPy arrays of float64.
+
+    Parameters
+    ----------
+    seed
+        Not negative, or several such numbers as a seed sequence.
+    count
+        The length of the leading axis.
+    """
+    generator = np.random.default_rng(seed)
+    # Never 0: logarithms are taken.
+    uniform = np.maximum(generator.random((count, UNIFORMS)), 2.0**-54)
+    return Raw(uniform=uniform, normal=generator.standard_normal((count, NORMALS)))
 
 
 class Noise:
     """Hands out the numbers of one instance, each of them once."""
 
     def __init__(self, source: Raw) -> None:
-        self._source = source
+        self._uniform, self._normal = jnp.asarray(source.uniform), jnp.asarray(source.normal)
         self._uniforms = 0
         self._normals = 0
 
@@ -53,18 +59,18 @@ class Noise:
         """Independent standard normal numbers."""
         size = int(np.prod(shape, dtype=int))
         first, self._normals = self._normals, self._normals + size
-        if self._normals > self._source.normal.shape[-1]:
+        if self._normals > self._normal.shape[-1]:
             message = f"an instance needs more than {NORMALS} normal numbers; raise NORMALS"
             raise ValueError(message)
-        return self._source.normal[first : self._normals].reshape(shape)
+        return self._normal[first : self._normals].reshape(shape)
 
     def uniforms(self, count: int) -> Float[Array, " k"]:
         """Independent numbers in (0, 1)."""
         first, self._uniforms = self._uniforms, self._uniforms + count
-        if self._uniforms > self._source.uniform.shape[-1]:
+        if self._uniforms > self._uniform.shape[-1]:
             message = f"an instance needs more than {UNIFORMS} uniform numbers; raise UNIFORMS"
             raise ValueError(message)
-        return self._source.uniform[first : self._uniforms]
+        return self._uniform[first : self._uniforms]
 
     def uniform(self, low: Any = 0.0, high: Any = 1.0) -> Float[Array, ""]:
         """A number between the bounds."""

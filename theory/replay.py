@@ -15,8 +15,9 @@ import numpy as np
 from pmt.errors import RequestError
 from pmt.files import write_json
 from theory.conjecture import NO_MARGIN, Conjecture
+from theory.results import Evaluated, FormResult
 from theory.statement import Clause, Explicit, FormName, Shape, Statement
-from theory.verify import Evaluated, FormResult, Runner
+from theory.verify import Runner
 
 SCHEMA = "pmt.violation/1"
 

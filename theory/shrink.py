@@ -15,9 +15,9 @@ import numpy as np
 from theory import simplify
 from theory.hunt.engine import Batch, Engine, score
 from theory.hunt.hunter import Found
+from theory.results import Evaluated
 from theory.simplify import Arrays
 from theory.statement import Clause, Shape
-from theory.verify import Evaluated
 
 _PASSES = 6
 _SHARE = 0.25

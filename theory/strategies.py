@@ -11,12 +11,11 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from theory import instances, noise
+from theory.compilation import quick_options
 from theory.statement import Case, Clause, Hypotheses, Shape
-from theory.verify import _compiler_options
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
@@ -56,11 +55,11 @@ class Recipe:
 
     def noise(self) -> noise.Raw:
         """The random numbers of the batch."""
-        numbers = _raw(np.uint32(self.seed))
+        numbers = noise.raw(self.seed, BATCH)
         uniform = np.array(numbers.uniform)
         for index, value in self.fixed.items():
             uniform[:, index] = value
-        return noise.Raw(jnp.asarray(uniform), numbers.normal)
+        return noise.Raw(uniform, numbers.normal)
 
 
 def recipes(hypotheses: Hypotheses) -> "SearchStrategy[Recipe]":
@@ -120,21 +119,16 @@ def cases(hypotheses: Hypotheses) -> "SearchStrategy[tuple[Shape, int, dict[str,
     return recipes(hypotheses).map(first)
 
 
-@jax.jit
-def _raw(seed: Any) -> noise.Raw:
-    return noise.raw(jax.random.key(seed), BATCH)
-
-
 @cache
 def _drawing(hypotheses: Hypotheses, shape: Shape) -> Any:
     def one(source: noise.Raw, kind: Any) -> tuple[Any, Any]:
         case = instances.draw(hypotheses, source, kind, shape)
         return case, hypotheses.margins(shape, case)
 
-    return jax.jit(jax.vmap(one), compiler_options=_compiler_options())
+    return jax.jit(jax.vmap(one), compiler_options=quick_options())
 
 
 @cache
 def _conclusion(conclusion: Any, shape: Shape, thorough: bool) -> Any:
-    options = {} if thorough else _compiler_options()
+    options = {} if thorough else quick_options()
     return jax.jit(jax.vmap(lambda case: conclusion(shape, case)), compiler_options=options)

@@ -11,8 +11,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from functools import lru_cache, partial
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -21,6 +20,8 @@ import numpy as np
 
 from pmt.errors import Interrupted
 from theory import instances, margin, noise
+from theory.compilation import quick_options
+from theory.results import ClauseResult, Evaluated, FormResult, StatementResult, TwinResult
 from theory.statement import (
     Case,
     Clause,
@@ -30,182 +31,13 @@ from theory.statement import (
     Hypotheses,
     Shape,
     Statement,
-    Status,
     Twin,
 )
 
-DECIDED_SHARE = 0.5
-"""Without a violation, the share of decided instances that a form needs to be supported."""
-
 _LARGE, _SMALL = 512, 64
 _WORKERS = 4
-# Instances that are worth compiling for one more shape.
-_WORTH = 24
-
-
-@dataclass(frozen=True)
-class Evaluated:
-    """One instance with its margin.
-
-    Attributes:
-    ----------
-    clause, name
-        The clause it belongs to, and its own name where it is an explicit one.
-    shape, case
-        The exact inputs.
-    value, tolerance
-        The margin.
-    text, numbers
-        What an explicit instance says of itself, and what it claims computed.
-    """
-
-    clause: str
-    name: str | None
-    shape: Shape
-    case: dict[str, np.ndarray]
-    value: float
-    tolerance: float
-    text: str = ""
-    numbers: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def outcome(self) -> Status:
-        """``supported``, ``refuted`` or ``undecided`` by this instance alone."""
-        if margin.violated(self.value, self.tolerance):
-            return "refuted"
-        return "supported" if margin.holds(self.value, self.tolerance) else "undecided"
-
-
-@dataclass(frozen=True)
-class TwinResult:
-    """A negative twin: the hypothesis it drops, and what became of the conclusion.
-
-    Attributes:
-    ----------
-    drops
-        The dropped hypothesis.
-    hypotheses
-        Margins of all hypotheses at the instance; exactly the dropped one must be negative.
-    at
-        The instance with the conclusion's margin, which must be a violation.
-    """
-
-    drops: str
-    hypotheses: dict[str, float]
-    at: Evaluated
-
-    @property
-    def fails(self) -> bool:
-        """Whether the conclusion fails once this one hypothesis, and no other, is dropped."""
-        broken = {name for name, value in self.hypotheses.items() if not value >= 0}
-        return broken == {self.drops} and self.at.outcome == "refuted"
-
-
-@dataclass(frozen=True)
-class ClauseResult:
-    """What one clause's instances gave.
-
-    Attributes:
-    ----------
-    clause
-        Its name.
-    instances, undecided
-        Numbers of random instances evaluated, and of those left undecided.
-    worst
-        The smallest margin among random and explicit instances.
-    violations
-        Every violated instance, worst first, explicit ones before random ones.
-    explicit
-        All explicit instances, evaluated.
-    twin
-        The negative twin, evaluated.
-    """
-
-    clause: str
-    instances: int
-    undecided: int
-    worst: float
-    violations: tuple[Evaluated, ...]
-    explicit: tuple[Evaluated, ...]
-    twin: TwinResult | None
-
-
-@dataclass(frozen=True)
-class FormResult:
-    """What a form's clauses gave together.
-
-    Attributes:
-    ----------
-    form
-        ``paper`` or ``corrected``.
-    text, expected
-        As in the statement.
-    clauses
-        Their results.
-    seconds
-        Wall time, compilation included; what the other form compiled already is not paid again.
-    """
-
-    form: FormName
-    text: str
-    expected: Status
-    clauses: tuple[ClauseResult, ...]
-    seconds: float
-
-    @property
-    def status(self) -> Status:
-        """``refuted`` by any violation; ``supported`` if every clause was mostly decided."""
-        if self.violations:
-            return "refuted"
-        for clause in self.clauses:
-            decided = clause.instances - clause.undecided
-            if not decided or decided < DECIDED_SHARE * clause.instances:
-                return "undecided"
-        return "supported"
-
-    @property
-    def as_expected(self) -> bool:
-        """Whether the status is the expected one."""
-        return self.status == self.expected
-
-    @property
-    def instances(self) -> int:
-        """Random instances of all clauses."""
-        return sum(clause.instances for clause in self.clauses)
-
-    @property
-    def undecided(self) -> int:
-        """Random instances that were left undecided."""
-        return sum(clause.undecided for clause in self.clauses)
-
-    @property
-    def violations(self) -> tuple[Evaluated, ...]:
-        """All violated instances, explicit ones first."""
-        found = [v for clause in self.clauses for v in clause.violations]
-        return tuple(sorted(found, key=lambda v: (v.name is None, v.value)))
-
-    @property
-    def worst_margin(self) -> float:
-        """The smallest margin of all instances."""
-        return min(clause.worst for clause in self.clauses)
-
-    @property
-    def twins(self) -> tuple[TwinResult, ...]:
-        """The negative twins of all clauses."""
-        return tuple(clause.twin for clause in self.clauses if clause.twin is not None)
-
-    @property
-    def witness(self) -> Evaluated | None:
-        """The violation to show: an explicit one if there is any, else the worst."""
-        return self.violations[0] if self.violations else None
-
-
-@dataclass(frozen=True)
-class StatementResult:
-    """Both forms of a statement."""
-
-    statement: Statement
-    forms: tuple[FormResult, ...]
+# Instances that are worth compiling for one more shape, and those worth compiling it well.
+_WORTH, _WORTH_OPTIMIZING = 24, 100_000
 
 
 def verify(
@@ -258,7 +90,6 @@ class Runner:
         self._locks: dict[Any, threading.Lock] = {}
         self._guard = threading.Lock()
         self._device = threading.Lock()
-        self._raw = jax.jit(partial(noise.raw, count=batch))
         self.stop = threading.Event()
 
     def form(self, statement: str, name: FormName, form: Form, count: int, seed: int) -> FormResult:
@@ -281,12 +112,14 @@ class Runner:
             found: list[Evaluated] = []
             undecided, worst = 0, np.inf
             for index, (shape, number) in enumerate(zip(shapes, counts, strict=True)):
+                thorough = number >= _WORTH_OPTIMIZING
                 for chunk, size in enumerate(_chunks(number, self._batch)):
                     if self.stop.is_set():
                         message = "stopped before the statements were checked"
                         raise Interrupted(message)
-                    cases = self._draw(clause.hypotheses, shape, (key, index, chunk))
-                    values, tolerances = self._conclude(clause, shape, cases)
+                    source = noise.raw(np.random.SeedSequence((key, index, chunk)), self._batch)
+                    cases = self._draw(clause.hypotheses, shape, source, thorough)
+                    values, tolerances = self._conclude(clause, shape, cases, thorough)
                     values, tolerances = values[:size], tolerances[:size]
                     bad = margin.violated(values, tolerances)
                     undecided += int(np.sum(~bad & ~margin.holds(values, tolerances)))
@@ -352,26 +185,26 @@ class Runner:
                 values = {name: float(value) for name, value in margins.items()}
         return TwinResult(twin.drops, values, self.explicit(clause, twin.instance))
 
-    def _draw(self, hypotheses: Hypotheses, shape: Shape, path: tuple[int, ...]) -> Case:
-        with self._device:
-            key = jax.random.key(path[0])
-            for step in path[1:]:
-                key = jax.random.fold_in(key, step)
-            source = jax.block_until_ready(self._raw(key))
+    def _draw(
+        self, hypotheses: Hypotheses, shape: Shape, source: noise.Raw, thorough: bool
+    ) -> Case:
         return self._call(
-            ("draw", hypotheses, shape),
+            ("draw", hypotheses, shape, thorough),
             lambda source, kind: instances.draw(hypotheses, source, kind, shape),
             source,
             instances.kinds(self._batch),
+            thorough=thorough,
         )
 
-    def _conclude(self, clause: Clause, shape: Shape, cases: Case) -> tuple[np.ndarray, np.ndarray]:
+    def _conclude(
+        self, clause: Clause, shape: Shape, cases: Case, thorough: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
         # An instance may carry more fields than the conclusion reads; they are part of its inputs.
         value, tolerance = self._call(
-            ("conclude", clause.conclusion, shape, frozenset(cases)),
+            ("conclude", clause.conclusion, shape, frozenset(cases), thorough),
             lambda case: clause.conclusion(shape, case),
             cases,
-            thorough=clause.long,
+            thorough=thorough or clause.long,
         )
         return np.asarray(value), np.asarray(tolerance)
 
@@ -384,31 +217,12 @@ class Runner:
         with lock:
             if key not in self._compiled:
                 # Most of the time goes into compiling: let the compiler do as little as it can.
-                options = {} if thorough else _compiler_options()
+                options = {} if thorough else quick_options()
                 lowered = jax.jit(jax.vmap(function)).lower(*arguments)
                 self._compiled[key] = lowered.compile(compiler_options=options)
         # One at a time: computations that share XLA's thread pool can block each other.
         with self._device:
             return jax.block_until_ready(self._compiled[key](*arguments))
-
-
-@lru_cache(maxsize=1)
-def _compiler_options() -> dict[str, str | bool]:
-    """XLA options for quick compilation on a CPU: those that this version of JAX knows."""
-    if jax.default_backend() != "cpu":
-        return {}
-    wanted: dict[str, str | bool] = {
-        "xla_backend_optimization_level": "0",
-        "xla_cpu_use_fusion_emitters": False,
-    }
-    known: dict[str, str | bool] = {}
-    for name, value in wanted.items():
-        try:
-            jax.jit(lambda x: x + 1, compiler_options={name: value})(np.float32(0))
-        except (jax.errors.JaxRuntimeError, ValueError):
-            continue
-        known[name] = value
-    return known
 
 
 def _exact(value: Any) -> np.ndarray:

@@ -10,9 +10,9 @@ from pmt.errors import Interrupted, RequestError
 if TYPE_CHECKING:
     from theory.conjecture import Conjecture
     from theory.hunt import Hunted
+    from theory.results import Evaluated
     from theory.shrink import Shrunk
     from theory.statement import FormName, Statement
-    from theory.verify import Evaluated
 
 SCHEMA = "pmt.hunt/1"
 

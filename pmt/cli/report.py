@@ -13,7 +13,7 @@ from pmt.cli.options import Device, Overwrite, Seed, start_backend
 
 if TYPE_CHECKING:
     from pmt.report import Figure, Section, Witness
-    from theory.verify import Evaluated, StatementResult
+    from theory.results import Evaluated, StatementResult
 
 SCHEMA = "pmt.report/1"
 
@@ -143,7 +143,8 @@ def _refutations(
     Of each clause that fell the explicit counterexample, or the worst random one, is shown.
     """
     from pmt.cli.verify import witness_json
-    from pmt.cli.witness_drawings import drawings, thumbnail
+    from pmt.cli.witness_drawings import drawings
+    from pmt.cli.witness_map import thumbnail
     from pmt.report import Witness
 
     witnesses: dict[str, list[Witness]] = {}

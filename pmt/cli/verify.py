@@ -12,8 +12,8 @@ from pmt.errors import RequestError
 if TYPE_CHECKING:
     from theory.conjecture import Conjecture
     from theory.replay import Replay
+    from theory.results import Evaluated, FormResult, StatementResult
     from theory.statement import Statement
-    from theory.verify import Evaluated, FormResult, StatementResult
 
 SCHEMA = "pmt.verify/1"
 

@@ -4,11 +4,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pmt.cli import witness_drawings
+from pmt.cli import witness_drawings, witness_map
 from pmt.cli.report import _refutations
 from theory import registry
+from theory.results import ClauseResult, Evaluated, FormResult, StatementResult
 from theory.statement import Shape
-from theory.verify import ClauseResult, Evaluated, FormResult, StatementResult
 
 STATEMENTS = registry.statements()
 
@@ -40,7 +40,7 @@ def test_transcriptions_and_maps_agree_at_every_witness():
     """The NumPy step that multipliers come from is the JAX map that runs come from."""
     checked = 0
     for statement, _, instance in explicit():
-        found = witness_drawings.read_map(statement, instance.shape, instance.case)
+        found = witness_map.read_map(statement, instance.shape, instance.case)
         if found is None or found.point is None:
             continue
         checked += 1
@@ -52,8 +52,8 @@ def test_transcriptions_and_maps_agree_at_every_witness():
 def test_pictures_are_of_the_tokens_in_two_and_three_dimensions():
     for statement, clause, instance in explicit():
         at = evaluated(clause, instance)
-        picture = witness_drawings.thumbnail(statement, at)
-        point = witness_drawings._point(at.shape, at.case)
+        picture = witness_map.thumbnail(statement, at)
+        point = witness_map.point_of(at.shape, at.case)
         if point is None or point.shape[1] > 3:
             assert picture is None
             continue
@@ -97,7 +97,7 @@ def test_what_has_no_map_shows_its_numbers_or_says_why(lemma_15):
     statement, at = lemma_15
     nothing = {"case": {"seed": np.array(1)}, "shape": Shape(2, 7)}
     bare = Evaluated("c", "n", nothing["shape"], nothing["case"], -1.0, 0.0)
-    assert witness_drawings.thumbnail(statement, bare) is None
+    assert witness_map.thumbnail(statement, bare) is None
     figures, note = witness_drawings.drawings(statement, bare, "x")
     assert figures == []
     assert "in the table" in note

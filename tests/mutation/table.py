@@ -355,4 +355,49 @@ MUTATIONS: tuple[Mutation, ...] = (
             "ii.7",
         ),
     ),
+    *_in(
+        "theory/polygonal.py",
+        ("pair-single", 'alpha"] * b[:, None] * down[', 'alpha"] * b[:, None] * up[', "ii.7"),
+        ("pair-blocks", "single + b[:, None] * up", "single - b[:, None] * up", "ii.7"),
+    ),
+    *_in(
+        "theory/bipartite_exact.py",
+        ("causal-criterion", "- other * small", "+ other * small", "ii.4"),
+        (
+            "any-step",
+            "upper = jnp.diag(own * gamma)",
+            "upper = 2.0 * jnp.diag(own * gamma)",
+            "ii.4",
+        ),
+        ("action-signs", "gamma = signs * einsum", "gamma = einsum", "ii.4"),
+    ),
+    *_in(
+        "theory/heads_bipartite.py",
+        ("heads-logits", "2.0 * theta - ratio", "2.0 * theta + ratio", "ii.5"),
+        ("heads-factors", "own - other)", "own)", "ii.5"),
+        ("heads-order", "jnp.tanh(", "jnp.sin(", "ii.5"),
+    ),
+    *_in(
+        "theory/any_mask.py",
+        ("mask-identity", "+ jnp.eye(size)", "+ 2 * jnp.eye(size)", "ii.6"),
+        ("asymmetric-room", "2.0 * (own - pair[0])", "(own - pair[0])", "section-d.4.3"),
+    ),
+    *_in(
+        "theory/large_steps.py",
+        ("flip-step", "alpha / 2.0 - product", "alpha / 4.0 - product", "ii.9"),
+    ),
+    *_in(
+        "theory/hypotheses/clusters.py",
+        ("cluster-sizes", "kernel * sizes(case)", "kernel + 0.0 * sizes(case)", "remark-5"),
+        ("cluster-count", "m), axis=0)", "m), axis=0) + 1.0", "lemma-9"),
+    ),
+    *_in(
+        "theory/basins.py",
+        (
+            "split-others",
+            'theta_of(case), case["eigenvalues"][1:]',
+            'theta_of(case), -case["eigenvalues"][1:]',
+            "section-d.4.2",
+        ),
+    ),
 )

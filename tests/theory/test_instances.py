@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 
 from theory import instances, noise, registry, strategies
-from theory.verify import _compiler_options
+from theory.compilation import quick_options
 
 COUNT = 200
 CLAUSES = {
@@ -34,8 +34,8 @@ def drawn(hypotheses):
         ]
         return case, hypotheses.margins(shape, case), degeneracy
 
-    batch = jax.jit(jax.vmap(one), compiler_options=_compiler_options())
-    source = noise.raw(jax.random.key(3), COUNT)
+    batch = jax.jit(jax.vmap(one), compiler_options=quick_options())
+    source = noise.raw(3, COUNT)
     return jax.tree.map(np.asarray, batch(source, instances.kinds(COUNT)))
 
 
@@ -81,7 +81,7 @@ def test_explicit_instances_satisfy_the_hypotheses_of_their_clause():
 
 
 def test_noise_is_handed_out_once():
-    source = jax.tree.map(lambda leaf: leaf[0], noise.raw(jax.random.key(0), 1))
+    source = jax.tree.map(lambda leaf: leaf[0], noise.raw(0, 1))
     first = noise.Noise(source)
     assert not np.any(np.isin(first.normal(4), first.normal(4)))
     with pytest.raises(ValueError, match="NORMALS"):

@@ -25,7 +25,7 @@ def drawn(statement, form, clause, count):
     forms = registry.statements()[statement].forms
     (found,) = [c for c in forms[form].clauses if c.name == clause]
     shape = found.hypotheses.shapes[-1]
-    source = noise.raw(jax.random.key(11), count)
+    source = noise.raw(11, count)
     batch = jax.jit(jax.vmap(lambda s, k: instances.draw(found.hypotheses, s, k, shape)))
     cases = jax.tree.map(np.asarray, batch(source, instances.kinds(count)))
     return shape, [{name: value[i] for name, value in cases.items()} for i in range(count)]

@@ -12,8 +12,8 @@ import numpy as np
 
 from theory.hunt.engine import Batch, Engine
 from theory.instances import GENERIC
+from theory.results import Evaluated
 from theory.statement import Clause, Form, FormName, Shape, Status
-from theory.verify import Evaluated
 
 Inspect = Callable[[Clause, Shape, dict[str, np.ndarray], np.ndarray], None]
 
