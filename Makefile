@@ -16,7 +16,8 @@ SEED ?= 0
 # Two test processes fill two cores; threads of their own would only get in each other's way.
 TEST_ENV := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 # Most of the time goes into compiling small functions once; test-all compiles them as users do.
-QUICK := XLA_FLAGS="--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+QUICK := XLA_FLAGS="--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true \
+  --xla_cpu_use_fusion_emitters=false"
 PYTEST := $(BIN)/pytest --numprocesses 2 --quiet
 
 help:

@@ -11,14 +11,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import register_dataclass
+from jax.tree_util import register_dataclass, register_static
 from jaxtyping import Array, Bool, Float, Int
 
 from pmt.errors import RequestError
 from pmt.numerics import AnyArray, is_array, is_concrete
 
 
-@register_dataclass
+# Static, and no dataclass nodes: JAX takes two of those without fields for the same tree whatever
+# their classes, and then now and then runs what it compiled for the other.
+@register_static
 @dataclass(frozen=True)
 class Full:
     """Every token attends to every token."""
@@ -28,7 +30,7 @@ class Full:
         del n
 
 
-@register_dataclass
+@register_static
 @dataclass(frozen=True)
 class Causal:
     """Token i attends to tokens j ≤ i."""
