@@ -71,7 +71,15 @@ class Checkpoint:
         Raises:
           RequestError: a link that leaves the directory.
         """
-        return file_inside(self.directory, TOKENIZER)
+        return self.file(TOKENIZER)
+
+    def file(self, name: str) -> Path | None:
+        """A file of the directory by its plain name, or None where there is none.
+
+        Raises:
+          RequestError: a link that leaves the directory.
+        """
+        return file_inside(self.directory, name)
 
     def open(self) -> Weights:
         """The weights, opened, headers checked.

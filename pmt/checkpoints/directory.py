@@ -11,6 +11,8 @@ INDEX = "model.safetensors.index.json"
 TOKENIZER = "tokenizer.json"
 # What a tokenizer needs besides, where it exists.
 TOKENIZER_SETTINGS = ("tokenizer_config.json", "special_tokens_map.json")
+# What there is in older checkpoints in place of tokenizer.json.
+VOCABULARY = ("vocab.txt", "vocab.json", "merges.txt")
 
 # Forms of weights that unpickle, or are those of other frameworks.
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt")

@@ -21,6 +21,7 @@ from pmt.checkpoints.directory import (
     INDEX,
     TOKENIZER,
     TOKENIZER_SETTINGS,
+    VOCABULARY,
     WEIGHTS,
     without_weights,
 )
@@ -157,7 +158,8 @@ def _download(request: Request, commit: str, files: Mapping[str, Remote], endpoi
     where = f"the model {request.name} at {commit[:12]}"
     if CONFIG not in files:
         raise RequestError(f"{where} has no {CONFIG}; give the name of a transformers model")
-    others = [CONFIG, *(name for name in (TOKENIZER, *TOKENIZER_SETTINGS) if name in files)]
+    tokenizer = (TOKENIZER,) if TOKENIZER in files else VOCABULARY
+    others = [CONFIG, *(name for name in (*tokenizer, *TOKENIZER_SETTINGS) if name in files)]
     if WEIGHTS in files:
         weights = [WEIGHTS]
     elif INDEX in files:

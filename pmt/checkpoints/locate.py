@@ -60,7 +60,7 @@ def locate(
     A name from ``PACKAGED`` is taken as such even where a folder of that name exists; write
     ``./minilm`` for the folder. A packaged model's weights must have the known sha256. Then comes
     a directory of that name, and then a model of the Hugging Face Hub, of which only config.json,
-    the safetensors weights and the tokenizer's JSON files are fetched, all from one commit.
+    the safetensors weights and the tokenizer's files are fetched, all from one commit.
 
     Args:
       name_or_directory: ``"minilm"``; a directory with config.json and model.safetensors, or with

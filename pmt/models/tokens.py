@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from jaxtyping import Bool, Int
 
 from pmt.checkpoints import Checkpoint
 from pmt.errors import RequestError
+from pmt.models.vocabulary import from_vocabulary
 
 
 @dataclass(frozen=True)
@@ -34,34 +36,24 @@ class Tokens:
 
 
 class Tokenizer:
-    """The tokenizer of a checkpoint, its tokenizer.json.
+    """The tokenizer of a checkpoint: its tokenizer.json, or what its vocabulary's files say.
 
     Neither its truncation nor its padding is used: a text that is too long for the model is
     refused by the model, and padding is no longer than it must be.
 
     Raises:
-      RequestError: a checkpoint without tokenizer.json, or one that is not valid.
+      RequestError: a checkpoint without these files, or with files that are not valid.
     """
 
     def __init__(self, checkpoint: Checkpoint) -> None:
-        from tokenizers import Tokenizer as Fast
-
         path = checkpoint.tokenizer_file
-        if path is None:
+        fast = from_vocabulary(checkpoint) if path is None else _from_file(path)
+        if fast is None:
             raise RequestError(
                 f"the checkpoint {checkpoint.name} has no tokenizer.json, so it cannot read texts; "
                 "let transformers write one: AutoTokenizer.from_pretrained(X).save_pretrained(DIR)"
             )
-        try:
-            self._fast = Fast.from_str(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise RequestError(f"cannot read {path}: {error.strerror}") from error
-        # The library raises bare exceptions.
-        except Exception as error:
-            reason = " ".join(str(error).split())
-            raise RequestError(
-                f"{path} is not a valid tokenizer ({reason}); fetch the checkpoint again"
-            ) from error
+        self._fast = fast
         self._padding = _padding_id(checkpoint.config(), self._fast.padding)
         self._fast.no_truncation()
         self._fast.no_padding()
@@ -107,6 +99,21 @@ class Tokenizer:
         if found is None:
             raise RequestError(f"the tokenizer has no token {token}")
         return found
+
+
+def _from_file(path: Path) -> Any:
+    from tokenizers import Tokenizer as Fast
+
+    try:
+        return Fast.from_str(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RequestError(f"cannot read {path}: {error.strerror}") from error
+    # The library raises bare exceptions.
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise RequestError(
+            f"{path} is not a valid tokenizer ({reason}); fetch the checkpoint again"
+        ) from error
 
 
 def _padding_id(config: Any, padding: Any) -> int:

@@ -45,6 +45,14 @@ def test_fault_31_code_of_a_repository_is_not_even_fetched(hub, files):
     assert found.config()["auto_map"] == {"AutoModel": "modeling_own.Own"}
 
 
+def test_vocabularies_are_fetched_where_there_is_no_tokenizer_json(hub, files):
+    words = {"vocab.txt": b"[PAD]\n", "vocab.json": b"{}", "merges.txt": b""}
+    hub.add("owner/both", files | words)
+    assert names_in(locate("owner/both").directory) == NEEDED
+    hub.add("owner/old", {n: c for n, c in files.items() if n != "tokenizer.json"} | words)
+    assert names_in(locate("owner/old").directory) == (NEEDED - {"tokenizer.json"}) | set(words)
+
+
 def test_a_name_without_an_owner(hub, files):
     commit = hub.add("tiny", files)
     assert locate("tiny").revision == commit
