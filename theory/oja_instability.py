@@ -32,6 +32,8 @@ from theory.statement import (
 )
 
 _RUN = 600
+# φ² from which two pairs are apart and not at one place to rounding; growth from rounding to 1.
+_APART, _ENOUGH = 1e-12, 40.0
 
 
 def _factors(case: Case) -> tuple[Array, Array]:
@@ -122,10 +124,21 @@ def stays(shape: Shape, case: Case) -> Margin:
 
 
 def _leaves_in_the_end(shape: Shape, case: Case) -> Margin:
-    """A perturbation of size 0.3 in the tangent direction ``w`` ends at consensus at ±v_1."""
+    """A perturbation of size 0.3 in the tangent direction ``w`` ends at consensus at ±v_1.
+
+    Two pairs that come to rest an angle φ from each other are left at a rate of the order of φ²
+    (Lemma 6: the largest eigenvalue of α P V, P = I − mean x xᵀ). Where the run is too short for
+    that it is undecided; two pairs at one place, φ = 0, would be a violation.
+    """
     system = instances.oja(shape, case)
     start = sphere.retract(case["x"], 0.3 * case["w"])
-    return trajectories.ends_at(system, start, case["w"], case["frame"][:, 0], _RUN)
+    found = trajectories.ends_at(system, start, case["w"], case["frame"][:, 0], _RUN)
+    x = trajectories.after(system, start, _RUN)
+    spread, axes = jnp.linalg.eigh(jnp.eye(shape.d) - einsum("ia,ib->ab", x, x) / shape.n)
+    root = axes * jnp.sqrt(jnp.maximum(spread, 0.0))[None]
+    growth = case["alpha"] * jnp.linalg.eigvalsh(root.T @ system.value @ root)[-1]
+    slow = (spread[0] > _APART) & (growth * _RUN < _ENOUGH)
+    return Margin(jnp.where(slow, jnp.maximum(found.value, 0.0), found.value), found.tolerance)
 
 
 def negative_below_first() -> Piece:

@@ -20,7 +20,7 @@ import numpy as np
 
 from pmt.errors import Interrupted
 from theory import instances, margin, noise
-from theory.compilation import quick_options
+from theory.compilation import WORTH_OPTIMIZING, quick_options
 from theory.results import ClauseResult, Evaluated, FormResult, StatementResult, TwinResult
 from theory.statement import (
     Case,
@@ -36,8 +36,8 @@ from theory.statement import (
 
 _LARGE, _SMALL = 512, 64
 _WORKERS = 4
-# Instances that are worth compiling for one more shape, and those worth compiling it well.
-_WORTH, _WORTH_OPTIMIZING = 24, 100_000
+# Instances that are worth compiling for one more shape.
+_WORTH = 24
 
 
 def verify(
@@ -112,14 +112,14 @@ class Runner:
             found: list[Evaluated] = []
             undecided, worst = 0, np.inf
             for index, (shape, number) in enumerate(zip(shapes, counts, strict=True)):
-                thorough = number >= _WORTH_OPTIMIZING
+                often = number >= WORTH_OPTIMIZING
                 for chunk, size in enumerate(_chunks(number, self._batch)):
                     if self.stop.is_set():
                         message = "stopped before the statements were checked"
                         raise Interrupted(message)
                     source = noise.raw(np.random.SeedSequence((key, index, chunk)), self._batch)
-                    cases = self._draw(clause.hypotheses, shape, source, thorough)
-                    values, tolerances = self._conclude(clause, shape, cases, thorough)
+                    cases = self._draw(clause.hypotheses, shape, source, often)
+                    values, tolerances = self._conclude(clause, shape, cases, often)
                     values, tolerances = values[:size], tolerances[:size]
                     bad = margin.violated(values, tolerances)
                     undecided += int(np.sum(~bad & ~margin.holds(values, tolerances)))
@@ -185,39 +185,45 @@ class Runner:
                 values = {name: float(value) for name, value in margins.items()}
         return TwinResult(twin.drops, values, self.explicit(clause, twin.instance))
 
-    def _draw(
-        self, hypotheses: Hypotheses, shape: Shape, source: noise.Raw, thorough: bool
-    ) -> Case:
+    def _draw(self, hypotheses: Hypotheses, shape: Shape, source: noise.Raw, often: bool) -> Case:
         return self._call(
-            ("draw", hypotheses, shape, thorough),
+            ("draw", hypotheses, shape, often),
             lambda source, kind: instances.draw(hypotheses, source, kind, shape),
             source,
             instances.kinds(self._batch),
-            thorough=thorough,
+            often=often,
         )
 
     def _conclude(
-        self, clause: Clause, shape: Shape, cases: Case, thorough: bool = False
+        self, clause: Clause, shape: Shape, cases: Case, often: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:
         # An instance may carry more fields than the conclusion reads; they are part of its inputs.
+        key = ("conclude", clause.conclusion, shape, frozenset(cases))
+        often = often or (*key, True) in self._compiled
         value, tolerance = self._call(
-            ("conclude", clause.conclusion, shape, frozenset(cases), thorough),
+            (*key, often),
             lambda case: clause.conclusion(shape, case),
             cases,
-            thorough=thorough or clause.long,
+            often=often,
+            thorough=clause.long,
         )
         return np.asarray(value), np.asarray(tolerance)
 
     def _call(
-        self, key: Any, function: Callable[..., Any], *arguments: Any, thorough: bool = False
+        self,
+        key: Any,
+        function: Callable[..., Any],
+        *arguments: Any,
+        often: bool = False,
+        thorough: bool = False,
     ) -> Any:
         """``function`` on a batch, compiled at the first call with this key."""
         with self._guard:
             lock = self._locks.setdefault(key, threading.Lock())
         with lock:
             if key not in self._compiled:
-                # Most of the time goes into compiling: let the compiler do as little as it can.
-                options = {} if thorough else quick_options()
+                # Most of the time goes into compiling: let the compiler do as little as pays.
+                options = {} if thorough else quick_options(often)
                 lowered = jax.jit(jax.vmap(function)).lower(*arguments)
                 self._compiled[key] = lowered.compile(compiler_options=options)
         # One at a time: computations that share XLA's thread pool can block each other.
