@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         spectral,
         sphere,
         stability,
+        steering,
     )
     from pmt.dynamics.simulate import run_to_equilibrium, simulate
     from pmt.dynamics.systems import LayerStack, MultiHead, Oja, SingleHead
@@ -43,6 +44,7 @@ _ROOMS = frozenset(
         "spectral",
         "sphere",
         "stability",
+        "steering",
     }
 )
 
@@ -65,6 +67,7 @@ __all__ = [
     "spectral",
     "sphere",
     "stability",
+    "steering",
 ]
 
 

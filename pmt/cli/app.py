@@ -27,6 +27,7 @@ COMMANDS = (
     Entry("stability", "pmt.cli.stability", "Spectrum and verdict of one system at one point."),
     Entry("simulate", "pmt.cli.simulate", "Run a system and draw its tokens and alignment."),
     Entry("analyze", "pmt.cli.analyze", "Spectra and alignment of a checkpoint's layers."),
+    Entry("steer", "pmt.cli.steer", "Turn a layer's tokens to a direction, and measure it."),
     Entry("report", "pmt.cli.report", "Everything above, small, as one page."),
 )
 

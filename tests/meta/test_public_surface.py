@@ -21,6 +21,7 @@ ROOMS = [
     "spectral",
     "sphere",
     "stability",
+    "steering",
 ]
 
 

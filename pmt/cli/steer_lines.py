@@ -1,0 +1,156 @@
+"""How `pmt steer` puts its result into tables and sentences for the screen."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from pmt.experiments.collateral import Cost
+    from pmt.experiments.steer import Steering
+
+# A requested alignment that is missed by more was not reached.
+NEAR_ENOUGH = 0.02
+
+
+def screen_parts(result: "Steering", source: str) -> list["str | Table"]:
+    """What was done, what became of the tokens, what it costs."""
+    model, config, edit = result.model, result.config, result.edit
+    prompts, n, _ = result.shape
+    multiple = "" if edit.multiple is None else f" = {edit.multiple:g} |λ1|"
+    parts: list[str | Table] = [
+        f"{model.name} ({model.family}, {model.layers} layers, d = {model.d}), layer "
+        f"{result.layer}, {config.mode} mode, {prompts} prompts of {n} tokens",
+        f"direction: {source}",
+        f"edit: c = {edit.strength:.6g}{multiple}, {_solved(result)}; rounding to "
+        f"{result.cast.dtype} loses {_share(result.cast.relative)} of it",
+        f"alignment with the target after the layer: {result.before:.4f} before, "
+        f"{result.after:.4f} with the edit{_asked(result)}",
+        *_condition(result),
+        _signs(result),
+        *_transfer(result),
+        *_preimage(result),
+        *_curve(result),
+    ]
+    if result.costs:
+        parts += [_cost_table(result)]
+    else:
+        parts += ["the cost was not measured: the checkpoint has no tokenizer to read text with"]
+    return parts
+
+
+def _solved(result: "Steering") -> str:
+    edit = result.edit
+    if edit.exact:
+        return f"F' = F + c w zᵀ to {edit.residual:.1e}"
+    kept = float((edit.achieved**2).sum() ** 0.5)
+    return (
+        f"V is singular (rank {edit.rank} of {len(edit.read)}), so by least squares F' = F + c w "
+        f"(zᵀV⁺V), which keeps {kept:.3f} of z"
+    )
+
+
+def _asked(result: "Steering") -> str:
+    wanted = result.config.alignment
+    if wanted is None:
+        return ""
+    near = abs(result.after - wanted) <= NEAR_ENOUGH
+    return f" ({wanted:g} was asked for{'' if near else ', and was missed'})"
+
+
+def _condition(result: "Steering") -> list[str]:
+    """What must be large for w to dominate, in place of the paper's factor of ten."""
+    edit, response = result.edit, result.edit.response
+    if response is None:
+        return []
+    tilt = (
+        "no eigenvector of F' need be near w (zᵀw = 0)"
+        if edit.tilt is None
+        else f"an eigenvector of F' is at tan {edit.tilt:.3g} from w (to first order in 1/c)"
+    )
+    return [f"c |κ| > |y| for {response.share_dominated(edit.strength):.1%} of the tokens; {tilt}"]
+
+
+def _signs(result: "Steering") -> str:
+    share = max(result.positive_after, 1 - result.positive_after)
+    if share == 1:
+        side = "+" if result.positive_after == 1 else "-"
+        return f"all tokens end on the side of {side}w"
+    return (
+        f"{result.positive_after:.1%} of the tokens end on the side of +w and the rest on that of "
+        "-w: the sign is that of kappa, token by token; --read fit fixes it"
+    )
+
+
+def _transfer(result: "Steering") -> list[str]:
+    if result.config.mode == "full" or result.read not in ("mean", "fit"):
+        return []
+    return [
+        "the read vector comes from these tokens in stripped mode and says nothing about real "
+        "text; for a model to be used on text, choose --mode full"
+    ]
+
+
+def _preimage(result: "Steering") -> list[str]:
+    found = result.preimage
+    if found is None:
+        return []
+    verdict = "a preimage was found" if found.found else "no preimage was found"
+    bound = "unknown" if found.bound is None else f"{found.bound:.3g}"
+    holds = "holds" if found.condition_holds else "does not hold"
+    return [
+        f"pre-compensation: {verdict}; the rest of the layer maps the best direction to the target "
+        f"with cosine {found.cosine:.4f} (residual {found.residual:.2e}), the target itself with "
+        f"{found.plain:.4f}, and the opposite of the best with {found.opposite:.4f}",
+        f"the sufficient condition |FFN(x)| < |x| {holds} (upper bound of the ratio: {bound})",
+    ]
+
+
+def _curve(result: "Steering") -> list[str]:
+    curve = result.curve
+    if curve is None:
+        return []
+    off = abs(curve.measured - curve.predicted)
+    inside = int((off <= curve.error).sum())
+    return [
+        f"dose and response: measured within the stated error of the prediction at {inside} of "
+        f"{len(off)} strengths (largest difference {off.max():.1e}, stated {curve.error.max():.1e})"
+    ]
+
+
+def _cost_table(result: "Steering") -> "Table":
+    from rich import box
+    from rich.table import Table
+
+    decoder = result.costs[0].kl is not None
+    table = Table(
+        title="Cost on plain text, full mode; the first line is this edit",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+    )
+    last = ("KL", "perplexity") if decoder else ("Δ similarity", "rank corr.")
+    for name in ("method", "dose", "alignment", "positive", *last):
+        table.add_column(name, justify="right")
+    for cost in result.costs:
+        table.add_row(
+            cost.method,
+            f"{cost.dose:.4g}",
+            f"{cost.alignment:.4f}",
+            f"{cost.positive:.2f}",
+            *_numbers(cost),
+        )
+    return table
+
+
+def _numbers(cost: "Cost") -> list[str]:
+    pair = (
+        (cost.kl, cost.perplexity)
+        if cost.kl is not None
+        else (cost.similarity_change, cost.similarity_rank)
+    )
+    return ["" if value is None else f"{value:.4g}" for value in pair]
+
+
+def _share(value: float | None) -> str:
+    return "nothing" if value is None else f"{value:.1e}"

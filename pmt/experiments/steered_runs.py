@@ -1,0 +1,213 @@
+"""A model with one layer to be edited, in stripped mode on tokens and in full mode on texts."""
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from pmt.dynamics import MultiHead
+from pmt.errors import RequestError
+from pmt.experiments.dose_response import Curve, dose_response
+from pmt.experiments.layer_by_layer import advance, prepare_layer
+from pmt.experiments.tokens import prepare_tokens, random_tokens
+from pmt.models import Tokens
+from pmt.models.editing import steered
+from pmt.models.partial import attention_input, embed, run_layers
+from pmt.spectral import layer_matrix
+from pmt.steering import Attended, Edit, apply, attend, design
+
+
+class StrippedRun:
+    """The layers as maps of the sphere, on given or random tokens."""
+
+    def __init__(self, model: Any, index: int, config: Any, tokens: Any) -> None:
+        d = model.dimensions.d
+        if tokens is None:
+            tokens = random_tokens(config.prompts, config.tokens, d, config.seed)
+        x = prepare_tokens(tokens, d, model.token_table.dtype)
+        self._model, self._index = model, index
+        self._before = [x]
+        for each in range(index):
+            self._before.append(advance(self._map(each), self._before[-1], f"layer {each + 1}"))
+        self.layer = self._map(index)
+        self.attended = attend(self.layer, self._before[-1])
+        self.present = self.attended.present
+        self.shape = _shape(x)
+
+    def design(self, toward: np.ndarray, target: np.ndarray, config: Any, read: Any) -> Edit:
+        """The edit towards ``toward``, as strong as the `SteerConfig` says."""
+        del target
+        return design(
+            self.layer,
+            toward,
+            config.strength,
+            c=config.c,
+            alignment=config.alignment,
+            read=read,
+            tokens=self.attended,
+            order=config.order,
+        )
+
+    def states(self, edit: Edit | None, stored: np.dtype) -> list[jax.Array]:
+        """All of them, the initial tokens first."""
+        states = list(self._before)
+        for each in range(self._index, len(self._model.schedule)):
+            layer = self._changed(each, edit, stored)
+            states.append(advance(layer, states[-1], f"layer {each + 1}"))
+        return states
+
+    def matrices(self, edit: Edit | None, stored: np.dtype, config: Any) -> list[np.ndarray] | None:
+        """F of every layer, or None where spectra are left out."""
+        return _matrices(self._model, self._index, edit, stored) if config.spectra else None
+
+    def cosines(self, edit: Edit | None, stored: np.dtype, target: np.ndarray) -> np.ndarray:
+        """Of the states that leave the layer."""
+        layer = self._changed(self._index, edit, stored)
+        after = advance(layer, self._before[-1], f"layer {self._index + 1}")
+        return np.asarray(after, np.float64) @ target
+
+    def curve(self, edit: Edit, stored: np.dtype, doses: int) -> Curve | None:
+        """Dose and response; None for no doses."""
+        if doses == 0:
+            return None
+        return dose_response(self.layer, self._before[-1], self.attended, edit, stored, doses)
+
+    def _changed(self, index: int, edit: Edit | None, stored: np.dtype) -> MultiHead:
+        layer = self._map(index)
+        shared = self._model.schedule[index] == self._model.schedule[self._index]
+        return layer if edit is None or not shared else apply(layer, edit, stored)
+
+    def _map(self, index: int) -> MultiHead:
+        return prepare_layer(self._model.layer_map(index), 1.0)
+
+
+class FullRun:
+    """The real model on texts."""
+
+    def __init__(self, model: Any, index: int, text: Tokens | None) -> None:
+        if text is None:
+            raise RequestError(
+                "full mode and its cost are measured on texts; give texts that the model's "
+                "tokenizer reads, or choose stripped mode"
+            )
+        self.model, self.index, self.text = model, index, text
+        self.present = text.present
+        self._before = [embed(model, text)]
+        self._before += run_layers(model, self._before[0], self.present, 0, index)
+        self.layer = model.layer(index).attention.as_map()
+        entering = self._before[-1]
+        self.attended: Attended = attend(
+            self.layer,
+            attention_input(model, index, entering),
+            residual=entering,
+            present=self.present,
+        )
+        self.shape = _shape(entering)
+
+    def design(self, toward: np.ndarray, target: np.ndarray, config: Any, read: Any) -> Edit:
+        """The edit towards ``toward``; a requested alignment is that with ``target``."""
+        if config.alignment is None:
+            return design(
+                self.layer,
+                toward,
+                config.strength,
+                c=config.c,
+                read=read,
+                tokens=self.attended,
+                order=config.order,
+            )
+        edit = design(self.layer, toward, c=1.0, read=read, tokens=self.attended)
+        return edit.at(self._strength(edit, target, config.alignment))
+
+    def states(self, edit: Edit | None, stored: np.dtype) -> list[jax.Array]:
+        """All of them, the embeddings first."""
+        depth = len(self.model.schedule)
+
+        def rest() -> list[jax.Array]:
+            return run_layers(self.model, self._before[-1], self.present, self.index, depth)
+
+        if edit is None:
+            return [*self._before, *rest()]
+        with steered(self.model, self.index, edit, stored):
+            return [*self._before, *rest()]
+
+    def matrices(self, edit: Edit | None, stored: np.dtype, config: Any) -> list[np.ndarray] | None:
+        """F of every layer, or None where spectra are left out."""
+        return _matrices(self.model, self.index, edit, stored) if config.spectra else None
+
+    def cosines(self, edit: Edit | None, stored: Any, target: np.ndarray) -> np.ndarray:
+        """Of the states that leave the layer."""
+        state = np.asarray(self.leaving(edit, stored), np.float64)
+        length = np.linalg.norm(state, axis=-1)
+        return np.divide(state @ target, length, out=np.zeros_like(length), where=length > 0)
+
+    def leaving(self, edit: Edit | None, stored: Any) -> jax.Array:
+        """The states that leave the layer."""
+
+        def one() -> jax.Array:
+            return run_layers(
+                self.model, self._before[-1], self.present, self.index, self.index + 1
+            )[0]
+
+        if edit is None:
+            return one()
+        with steered(self.model, self.index, edit, stored):
+            return one()
+
+    def curve(self, edit: Edit, stored: np.dtype, doses: int) -> None:
+        """None: the prediction ends where the feed-forward block begins."""
+        del edit, stored, doses
+
+    def _strength(self, edit: Edit, target: np.ndarray, alignment: float) -> float:
+        """The c at which the states that leave the layer have the alignment, by bisection."""
+        if not 0.0 < alignment < 1.0:
+            raise RequestError(f"the requested alignment is {alignment}; it must be in (0, 1)")
+
+        def measured(c: float) -> float:
+            found = np.abs(self.cosines(edit.at(c), None, target))
+            return float(found[self.present].mean())
+
+        start = measured(0.0)
+        if alignment <= start:
+            raise RequestError(
+                f"the requested alignment is {alignment:.4g}, and without any edit the states have "
+                f"{start:.4g} already; ask for more"
+            )
+        response: Any = edit.response
+        scale = response.strength(response.alignment(0.0) / 2 + response.limit / 2)
+        low, best = 0.0, start
+        for high in scale * np.geomspace(1e-2, 1e4, 25):
+            reached = measured(float(high))
+            best = max(best, reached)
+            if reached >= alignment:
+                break
+            low = float(high)
+        else:
+            raise RequestError(
+                f"no strength reaches the mean alignment {alignment:.4g} after the layer's "
+                f"feed-forward block and norms; the states reach {best:.4g}: ask for less, "
+                "pre-compensate, or choose the read vector 'fit'"
+            )
+        top = float(high)
+        for _ in range(24):
+            middle = (low + top) / 2
+            low, top = (middle, top) if measured(middle) < alignment else (low, middle)
+            if top - low <= 1e-4 * top:
+                break
+        return top
+
+
+def _matrices(model: Any, index: int, edit: Edit | None, stored: np.dtype) -> list[np.ndarray]:
+    block = model.schedule[index]
+    known: dict[int, np.ndarray] = {}
+    for layer, each in enumerate(model.schedule):
+        if each not in known:
+            own = model.layer_map(layer)
+            changed = own if edit is None or each != block else apply(own, edit, stored)
+            known[each] = layer_matrix(changed)
+    return [known[each] for each in model.schedule]
+
+
+def _shape(x: jax.Array) -> tuple[int, int, int]:
+    batch, n, d = x.shape
+    return batch, n, d

@@ -1,0 +1,157 @@
+"""A steered model in one figure: the panels over layers, dose and response, and what it costs."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.ticker import MaxNLocator
+
+from pmt.experiments.collateral import Cost
+from pmt.experiments.steer import Steering
+from pmt.experiments.steered_panels import Panel
+from pmt.figures.style import BLACK, BLUE, GREY, ORANGE, PAGE, VERMILION, new_figure, styled
+from pmt.spectral import Alignment, chance
+
+_DASHED = (0, (4, 2))
+
+
+def steering(result: Steering) -> Figure:
+    """Above: alignment, its increment and the share of increases over layers, with and without the
+    edit, for the target and for each layer's principal direction. Below: alignment against the
+    strength, predicted (line, with its stated error) and measured (points), beside activation
+    addition; and the cost of both on plain text, at equal alignment.
+    """
+    with styled():
+        rows = 1 + bool(result.curve is not None or result.costs)
+        figure = new_figure(PAGE, 2.55 * rows)
+        above, *below = list(figure.subfigures(rows, 1, squeeze=False).flat)
+        _panels(above, result)
+        for part in below:
+            _doses(part, result)
+    return figure
+
+
+def _panels(figure: SubFigure, result: Steering) -> None:
+    left, middle, right = figure.subplots(1, 3)
+    index = np.array([panel.index for panel in result.base])
+    level = chance(len(result.target))
+    left.axhline(level, color=GREY, lw=0.9, ls=_DASHED, label="chance")
+    middle.axhline(0, color=GREY, lw=0.9, ls=_DASHED)
+    right.axhline(0.5, color=GREY, lw=0.9, ls=_DASHED)
+
+    def toward(panel: Panel) -> Alignment | None:
+        return panel.target
+
+    def own(panel: Panel) -> Alignment | None:
+        return panel.principal
+
+    series: list[tuple[str, str, str, Sequence[Panel], Callable[[Panel], Alignment | None]]] = [
+        ("target, steered", VERMILION, "o-", result.steered, toward),
+        ("target, unedited", BLUE, "o--", result.base, toward),
+        ("principal, steered", ORANGE, "s-", result.steered, own),
+        ("principal, unedited", BLACK, "s--", result.base, own),
+    ]
+    for label, color, style, panels, part in series:
+        found = [part(panel) for panel in panels]
+        known = [each for each in found if each is not None]
+        if len(known) < len(found):
+            continue
+        for axis, values in (
+            (left, [each.rho_after for each in known]),
+            (middle, [each.delta_rho for each in known]),
+            (right, [each.p_increase for each in known]),
+        ):
+            # The unedited ones on top and open, since most of them coincide with the steered.
+            open_marker = "--" in style
+            axis.plot(
+                index,
+                values,
+                style,
+                color=color,
+                label=label,
+                ms=4.5 if open_marker else 6,
+                mfc="white" if open_marker else color,
+            )
+    left.set(ylabel="alignment ρ after the layer", ylim=(0, 1.03))
+    middle.set(ylabel="increment Δρ")
+    right.set(ylabel="share P of increases", ylim=(-0.02, 1.02))
+    for axis in (left, middle, right):
+        axis.set_xlabel("layer")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.margins(x=0.06)
+    handles, labels = left.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=5, handlelength=2.2)
+
+
+def _doses(figure: SubFigure, result: Steering) -> None:
+    count = (result.curve is not None) + 2 * bool(result.costs)
+    axes = list(np.atleast_1d(figure.subplots(1, count)))
+    if result.curve is not None:
+        _curve(axes.pop(0), result)
+    if not result.costs:
+        _legend(figure)
+        return
+    chosen, none, *compared = result.costs
+    decoder = none.perplexity is not None
+    quantities: tuple[tuple[str, Callable[[Cost], float | None]], ...] = (
+        (
+            ("KL of the next token (nats)", lambda cost: cost.kl),
+            ("perplexity", lambda cost: cost.perplexity),
+        )
+        if decoder
+        else (
+            ("change of similarities", lambda cost: cost.similarity_change),
+            ("rank correlation of similarities", lambda cost: cost.similarity_rank),
+        )
+    )
+    for axis, (label, value) in zip(axes, quantities, strict=True):
+        for name, color, marker, method in (
+            ("edit, measured", VERMILION, "o-", "edit"),
+            ("activation addition", BLUE, "D-", "addition"),
+        ):
+            points = [
+                (cost.alignment, value(cost))
+                for cost in (none, *compared)
+                if cost.method in (method, "none") and value(cost) is not None
+            ]
+            if points:
+                axis.plot(*zip(*points, strict=True), marker, color=color, label=name)
+        last = value(chosen)
+        if last is not None:
+            axis.plot([chosen.alignment], [last], "*", color=BLACK, ms=9, label="this edit")
+        axis.set(xlabel="alignment ρ in full mode, on text", ylabel=label, xlim=(0, 1))
+        if decoder and label == "perplexity":
+            axis.set_yscale("log")
+    _legend(figure)
+
+
+def _legend(figure: SubFigure) -> None:
+    """One for the row: a line and points of one colour are one method."""
+    found: dict[str, Artist] = {}
+    for axis in figure.axes:
+        handles, labels = axis.get_legend_handles_labels()
+        found |= {label: handle for label, handle in zip(labels, handles, strict=True)}
+    figure.legend(list(found.values()), list(found), loc="outside upper center", ncols=4)
+
+
+def _curve(axis: Axes, result: Steering) -> None:
+    curve = result.curve
+    if curve is None:
+        return
+    shown = curve.c != 0
+    c = np.abs(curve.c[shown])
+    low = np.clip(curve.predicted - curve.error, 0, 1)[shown]
+    high = np.clip(curve.predicted + curve.error, 0, 1)[shown]
+    axis.fill_between(c, low, high, color=VERMILION, alpha=0.2, lw=0)
+    axis.plot(c, curve.predicted[shown], color=VERMILION, label="edit, predicted")
+    axis.plot(c, curve.measured[shown], "o", color=VERMILION, label="edit, measured")
+    axis.plot(curve.s[1:], curve.addition[1:], "D-", color=BLUE, label="activation addition")
+    if result.edit.strength:
+        axis.plot(
+            [abs(result.edit.strength)], [result.after], "*", color=BLACK, ms=9, label="this edit"
+        )
+    axis.set(
+        xscale="log", ylim=(0, 1.03), xlabel="strength |c|, or s", ylabel="mean ρ, stripped mode"
+    )

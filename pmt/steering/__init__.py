@@ -1,0 +1,23 @@
+"""Steering: a rank-one edit of a layer's output weights that turns its tokens to a direction."""
+
+from pmt.steering.design import design, leading_eigenvalue, unit
+from pmt.steering.edit import Cast, Edit, add_rank_one, apply, side_by_side
+from pmt.steering.preimage import Preimage, precompensate
+from pmt.steering.response import Attended, Response, attend, predicted_error
+
+__all__ = [
+    "Attended",
+    "Cast",
+    "Edit",
+    "Preimage",
+    "Response",
+    "add_rank_one",
+    "apply",
+    "attend",
+    "design",
+    "leading_eigenvalue",
+    "precompensate",
+    "predicted_error",
+    "side_by_side",
+    "unit",
+]
