@@ -1,4 +1,4 @@
-"""Every number of the first paper, and of what goes beyond it, that a statement must cover.
+"""Every number of both papers, and of what goes beyond them, that a statement must cover.
 
 A number is covered by the statement with that id, or by one that names it in ``covers``.
 """
@@ -57,7 +57,17 @@ BEYOND: Mapping[str, str] = MappingProxyType(
     }
 )
 
-NUMBERS: Mapping[str, str] = MappingProxyType({**MAIN_TEXT, **SUPPLEMENT, **BEYOND})
+LOOPED: Mapping[str, str] = MappingProxyType(
+    {
+        "theorem-4.1": "gradient descent with Norm chooses the power method",
+        "theorem-4.2": "without Norm the loss of one layer stays positive",
+        "theorem-4.3": "with Norm it becomes arbitrarily small",
+        "theorem-4.6": "contraction of the angle without Norm",
+        "theorem-4.7": "contraction of the angle with Norm",
+    }
+)
+
+NUMBERS: Mapping[str, str] = MappingProxyType({**MAIN_TEXT, **SUPPLEMENT, **BEYOND, **LOOPED})
 
 # The rows of "Discrepancies at a glance": what is claimed, and the number it belongs to.
 DISCREPANCIES: Mapping[str, str] = MappingProxyType(

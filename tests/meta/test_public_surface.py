@@ -16,6 +16,7 @@ ROOMS = [
     "equilibria",
     "experiments",
     "figures",
+    "looped",
     "models",
     "report",
     "spectral",
