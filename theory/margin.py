@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-SAFETY = 16.0
+SAFETY = 64.0
 """Covers the constants that eps x size x conditioning leaves out."""
 
 NO_NUMBER = 1e300
