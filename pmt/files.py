@@ -21,7 +21,7 @@ from pmt.errors import RequestError
 Content = bytes | str | Callable[[BinaryIO], object]
 
 _MARKER = ".pmt-output.json"
-_TEMPORARY_START = ".pmt-tmp-"
+TEMPORARY_START = ".pmt-tmp-"
 
 
 def write_atomically(path: str | os.PathLike[str], content: Content) -> Path:
@@ -47,7 +47,7 @@ def write_atomically(path: str | os.PathLike[str], content: Content) -> Path:
             _replace(Path(os.path.realpath(target)), content)
     except OSError as error:
         # An error about another file is the content's own.
-        about_another = error.filename is not None and _TEMPORARY_START not in str(error.filename)
+        about_another = error.filename is not None and TEMPORARY_START not in str(error.filename)
         if error.errno is None or about_another or isinstance(error, BrokenPipeError):
             raise
         raise OSError(error.errno, error.strerror, str(target)) from error
@@ -205,7 +205,7 @@ def _replace(target: Path, content: Content) -> None:
 
 
 def _temporary_name() -> str:
-    return _TEMPORARY_START + secrets.token_hex(8)
+    return TEMPORARY_START + secrets.token_hex(8)
 
 
 def _fill(file: BinaryIO, content: Content) -> None:

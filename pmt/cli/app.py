@@ -28,6 +28,7 @@ COMMANDS = (
     Entry("simulate", "pmt.cli.simulate", "Run a system and draw its tokens and alignment."),
     Entry("analyze", "pmt.cli.analyze", "Spectra and alignment of a checkpoint's layers."),
     Entry("steer", "pmt.cli.steer", "Turn a layer's tokens to a direction, and measure it."),
+    Entry("reproduce", "pmt.cli.reproduce", "Every figure and table of the paper, by number."),
     Entry("loop", "pmt.cli.loop", "The looped transformer: training, and what Norm does."),
     Entry("report", "pmt.cli.report", "Everything above, small, as one page."),
 )

@@ -28,12 +28,13 @@ from pmt.experiments.analysis import (
     ModelInfo,
     describe,
 )
+from pmt.experiments.eigen_cache import Solver
 from pmt.experiments.nulls import apply_gaussian, apply_rotated, gaussian_maps, random_rotation
 from pmt.experiments.passage import Block, Passage, mask_name, mean_distance, measure
 from pmt.experiments.tokens import prepare_tokens, random_tokens
 from pmt.linalg import one_thread_each
 from pmt.numerics import require_finite
-from pmt.spectral import Principal, all_directions, layer_matrix, principal
+from pmt.spectral import Principal, all_directions, layer_matrix
 
 Progress = Callable[[int], None]
 
@@ -57,6 +58,10 @@ def _unseen(done: int) -> None:
     del done
 
 
+def _unseen_layer(layer: LayerAnalysis) -> None:
+    del layer
+
+
 def analyze(
     layers: Layered,
     config: AnalysisConfig | None = None,
@@ -64,6 +69,8 @@ def analyze(
     model: ModelInfo | None = None,
     tokens: Any = None,
     progress: Progress = _unseen,
+    solver: Solver | None = None,
+    seen: Callable[[LayerAnalysis], None] = _unseen_layer,
 ) -> Analysis:
     """Run tokens through the layers and measure their alignment with every layer's spectrum.
 
@@ -77,6 +84,8 @@ def analyze(
       tokens: ``(prompts, n, d)``; they are normalised. Random ones if None.
       progress: called with how many eigenproblems and layers were finished since the last call;
         see ``count_of_steps``.
+      solver: solves the eigenproblems, from several threads; one that keeps none if None.
+      seen: called with every layer as soon as it is measured.
 
     Raises:
       RequestError: weights that are not finite, tokens that cannot be used (see
@@ -85,6 +94,7 @@ def analyze(
     """
     with one_thread_each(), Ahead(os.cpu_count() or 1) as ahead:
         run = _Run(layers, config or AnalysisConfig(), tokens, ahead, progress)
+        run.solver, run.seen = solver or Solver(), seen
         for index in range(layers.depth):
             run.take(index)
         ahead.finish()
@@ -124,6 +134,9 @@ def advance(layer: MultiHead, x: jax.Array, where: str) -> jax.Array:
 
 class _Run:
     """The state of an analysis between two layers."""
+
+    solver: Solver
+    seen: Callable[[LayerAnalysis], None]
 
     def __init__(
         self,
@@ -166,7 +179,8 @@ class _Run:
         )
         if first:
             self._ahead.add(
-                partial(_solve, matrix, self._config, block), partial(self._keep, block)
+                partial(_solve, self.solver, matrix, self._config, block),
+                partial(self._keep, block),
             )
             del matrix
         for draw in range(_draws("gaussian", self._config)):
@@ -226,7 +240,7 @@ class _Run:
         passage.gaussian.append(jax.block_until_ready(moved))
         if first:
             self._ahead.add(
-                partial(_solve_for_basis, total, self._config),
+                partial(_solve_for_basis, self.solver, total, self._config),
                 partial(self._keep_gaussian, passage.block),
             )
 
@@ -243,6 +257,7 @@ class _Run:
     def _measure(self, passage: Passage) -> None:
         block = self._blocks[passage.block]
         self._found.append(measure(passage, block))
+        self.seen(self._found[-1])
         if block.last == passage.index:
             del self._blocks[passage.block]
         self._progress(1)
@@ -253,10 +268,10 @@ def _draws(null: str, config: AnalysisConfig) -> int:
 
 
 def _solve(
-    matrix: np.ndarray, config: AnalysisConfig, block: int
+    solver: Solver, matrix: np.ndarray, config: AnalysisConfig, block: int
 ) -> tuple[Principal, list[np.ndarray]]:
     """The layer's own eigenproblem, and its principal direction under each rotation."""
-    own = principal(matrix, config.order, config.alpha)
+    own = solver.principal(matrix, config.order, config.alpha)
     # Drawn again and not kept, since they are as large as F.
     rotations = (
         random_rotation(len(matrix), config.seed, draw, block)
@@ -265,8 +280,8 @@ def _solve(
     return own, [rotation @ own.basis for rotation in rotations]
 
 
-def _solve_for_basis(matrix: np.ndarray, config: AnalysisConfig) -> np.ndarray:
-    return principal(matrix, config.order, config.alpha).basis
+def _solve_for_basis(solver: Solver, matrix: np.ndarray, config: AnalysisConfig) -> np.ndarray:
+    return solver.basis(matrix, config.order, config.alpha)
 
 
 def _device(x: jax.Array) -> str:

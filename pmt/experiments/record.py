@@ -50,7 +50,7 @@ def analysis_json(analysis: Analysis) -> dict[str, Any]:
             "device": analysis.device,
             "versions": versions(),
         },
-        "layers": [_layer(layer) for layer in analysis.layers],
+        "layers": [layer_json(layer) for layer in analysis.layers],
     }
 
 
@@ -71,7 +71,8 @@ def repeat_json(repetition: Repetition) -> dict[str, Any]:
     }
 
 
-def _layer(layer: LayerAnalysis) -> dict[str, Any]:
+def layer_json(layer: LayerAnalysis) -> dict[str, Any]:
+    """One entry of ``"layers"``."""
     average = layer.average
     return {
         "index": layer.index,

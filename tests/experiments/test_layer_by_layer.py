@@ -20,6 +20,7 @@ from pmt.experiments import (
     analyze,
     count_of_steps,
     describe,
+    eigen_cache,
     layer_by_layer,
     repeat_layer,
 )
@@ -121,13 +122,13 @@ def test_a_spectrum_holds_no_d_x_d_array(last):
 
 def test_layers_with_the_same_weights_are_solved_once(monkeypatch):
     solved, calls, config = [], [], replace(SMALL, draws=2)
-    solve = layer_by_layer.principal
+    solve = eigen_cache.principal
 
     def counted(matrix, *settings):
         solved.append(matrix)
         return solve(matrix, *settings)
 
-    monkeypatch.setattr(layer_by_layer, "principal", counted)
+    monkeypatch.setattr(eigen_cache, "principal", counted)
     stack = random_stack(layers=2)
     result = analyze(Shared(stack, (0, 1, 0, 0, 1)), config, progress=calls.append)
     # Of either block its own and two draws of the null.
@@ -155,7 +156,7 @@ def test_layers_with_the_same_weights_have_the_same_null_model():
     for layer in (first, second):
         x = layer_by_layer.advance(layer, x, "here")
     matrix = sum(gaussian_maps(first, 0, 0, 0))
-    basis = layer_by_layer.principal(matrix).basis
+    basis = principal(matrix).basis
     after = np.asarray(apply_gaussian(first, gaussian_maps(first, 0, 0, 0), x))
     rho = [np.linalg.norm(np.asarray(state) @ basis, axis=-1) for state in (x, after)]
     expected = (rho[1] - rho[0]).mean()

@@ -1,0 +1,284 @@
+"""`pmt reproduce`: every figure and table of the paper, by its number, for any checkpoint."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from pmt.cli.analyze import CacheDirectory, LocalFilesOnly, Revision, TokensFile, tell
+from pmt.cli.options import (
+    Device,
+    Dtype,
+    JsonFile,
+    OutDirectory,
+    Overwrite,
+    Seed,
+    start_backend,
+)
+from pmt.cli.screen import progress, show
+from pmt.errors import Interrupted, RequestError
+from pmt.files import prepare_output_directory, write_json
+
+if TYPE_CHECKING:
+    from pmt.experiments.items import Given, Item
+    from pmt.experiments.reproduce import Done
+
+Names = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[ITEM ...]", help="Numbers or aliases, as --list shows them."),
+]
+All = Annotated[bool, typer.Option("--all", help="Every item of the first paper.")]
+List = Annotated[bool, typer.Option("--list", help="Show the items and end.")]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        metavar="MODEL",
+        help="A name on the Hugging Face Hub, a directory, or minilm (packaged).",
+    ),
+]
+Layer = Annotated[
+    int | None,
+    typer.Option(
+        "--layer",
+        min=1,
+        metavar="L",
+        help="Which layer (from 1) the items about shared weights repeat. [the last]",
+    ),
+]
+Quick = Annotated[bool, typer.Option("--quick", help="Few prompts: a look, not a result.")]
+OrderName = Annotated[
+    Literal["real", "skip", "modulus"] | None,
+    typer.Option("--order", help="Eigenvalues by real part, |1 + alpha lambda| or modulus."),
+]
+Prompts = Annotated[
+    Path | None,
+    typer.Option(
+        "--prompts",
+        metavar="FILE.txt",
+        help="Own texts, one a line, for the items that read text; public-domain ones, if not.",
+    ),
+]
+EigenFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--eigen-cache",
+        metavar="DIR",
+        help="Where solved eigenproblems are kept, by content. [DIR of --out]/eigen",
+    ),
+]
+
+_WRITER = "pmt reproduce"
+_SCHEMA = "pmt.reproduce/1"
+
+
+def reproduce(
+    names: Names = None,
+    every: All = False,
+    listed: List = False,
+    model: Model = None,
+    layer: Layer = None,
+    order: OrderName = None,
+    quick: Quick = False,
+    tokens: TokensFile = None,
+    prompts: Prompts = None,
+    revision: Revision = None,
+    cache_dir: CacheDirectory = None,
+    local_files_only: LocalFilesOnly = False,
+    eigen_cache: EigenFolder = None,
+    seed: Seed = 0,
+    json: JsonFile = None,
+    out: OutDirectory = None,
+    overwrite: Overwrite = False,
+    dtype: Dtype = "float32",
+    device: Device = None,
+) -> None:
+    """Every figure and table of the paper, for any checkpoint.
+
+    Each item has a folder below --out: tables (CSV), figures (PNG, SVG) and result.json with all
+    numbers and the settings. The items about shared weights repeat one layer of any model. A run
+    that was interrupted goes on where it stopped when the same command is given again; items that
+    are complete are not run again, and eigenproblems are solved once.
+
+    Example: pmt reproduce figure-2b figure-8 --model minilm --out figures
+    """
+    if listed:
+        _list(json)
+        return
+    if not names and not every:
+        raise RequestError("no item was named; name some, or give --all (--list shows them)")
+    if names and every:
+        raise RequestError("--all and names of items contradict each other; give one of them")
+    # Before NumPy is loaded: the eigenproblems stand side by side, one thread each.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    start_backend(device, dtype)
+    from pmt.experiments.items import ITEMS, find_items
+
+    items = ITEMS if every else find_items(names or [])
+    texts = None if prompts is None else _read_lines(prompts)
+    asked = {"revision": revision, "cache_dir": cache_dir, "local_files_only": local_files_only}
+    with _given(model, asked, dtype, (tokens, texts), seed, layer, items, every) as (given, items):
+        done = _run(items, given, (quick, order), dtype, (out, overwrite, eigen_cache))
+    if json is not None:
+        write_json(json, {"schema": _SCHEMA, "items": [each.found for each in done]})
+    for each in done:
+        show(*_lines(each))
+
+
+def _list(json: Path | None) -> None:
+    from rich import box
+    from rich.table import Table
+
+    from pmt.experiments.items import ITEMS, LOOPED
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("item", "alias", "in the paper", "needs", "what it shows"):
+        table.add_column(name)
+    for item in (*ITEMS, *LOOPED):
+        table.add_row(item.name, item.alias, item.number, item.needs, item.title)
+    show(table)
+    if json is not None:
+        named = ("name", "alias", "number", "needs", "title", "config", "quick")
+        rows = [{name: getattr(item, name) for name in named} for item in (*ITEMS, *LOOPED)]
+        write_json(json, {"schema": _SCHEMA, "list": rows})
+
+
+@contextmanager
+def _given(
+    model: str | None,
+    asked: dict[str, Any],
+    dtype: str,
+    own: tuple[Path | None, tuple[str, ...] | None],
+    seed: int,
+    layer: int | None,
+    items: "tuple[Item, ...]",
+    every: bool,
+) -> "Iterator[tuple[Given, tuple[Item, ...]]]":
+    """What the items run on, and which of them; the model's files stay open within it.
+
+    Of all of them those that read text are left out where the model has no tokenizer.
+    """
+    from pmt.experiments import describe, load_tokens
+    from pmt.experiments.items import Given
+    from pmt.experiments.reproduce import check
+    from pmt.models import from_pretrained, open_layers
+
+    tokens = None if own[0] is None else load_tokens(own[0])
+    if model is None:
+        given = Given(seed=seed, tokens=tokens)
+        for item in items:
+            check(item, given)
+        yield given, items
+        return
+    with open_layers(model, dtype=dtype, notify=tell, **asked) as layers:
+        info = describe(layers)
+        chosen = layers.depth if layer is None else layer
+        given = Given(
+            layers=layers,
+            model=info,
+            layer=chosen,
+            seed=seed,
+            tokens=tokens,
+            texts=own[1],
+            open_model=lambda: from_pretrained(model, dtype=dtype, **asked),
+        )
+        kept = []
+        for item in items:
+            try:
+                check(item, given)
+                kept.append(item)
+            except RequestError as error:
+                if item.needs != "text" or not every:
+                    raise
+                tell(f"left out: {error}")
+        repeated = [item.name for item in items if item.needs == "one layer"]
+        if repeated and layer is None and not info.shared:
+            tell(
+                f"{', '.join(repeated)}: about shared weights, which {info.name} does not have; "
+                f"its last layer, {chosen}, is repeated instead (--layer chooses another)"
+            )
+        yield given, tuple(kept)
+
+
+def _read_lines(path: Path) -> tuple[str, ...]:
+    """The texts of a file.
+
+    Raises:
+      RequestError: no such file, not UTF-8, nothing in it.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise RequestError(f"cannot read {path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise RequestError(f"{path} is not UTF-8 text; save it as such") from error
+    texts = tuple(line.strip() for line in lines if line.strip())
+    if not texts:
+        raise RequestError(f"{path} holds no text; write one a line")
+    return texts
+
+
+def _run(
+    items: "tuple[Item, ...]",
+    given: "Given",
+    how: tuple[bool, str | None],
+    dtype: str,
+    where: tuple[Path | None, bool, Path | None],
+) -> "list[Done]":
+    from dataclasses import replace
+
+    from pmt.experiments.eigen_cache import EigenCache
+    from pmt.experiments.reproduce import open_folder, run_item, settings
+
+    (out, overwrite, eigen), folders = where, {}
+    configs = {item.name: settings(item, *how) for item in items}
+    if out is not None:
+        folder = prepare_output_directory(out, writer=_WRITER, overwrite=overwrite)
+        # All of them before any work, so that a refusal comes at once.
+        folders = {
+            item.name: open_folder(item, configs[item.name], given, dtype, folder, overwrite)
+            for item in items
+        }
+        given = replace(given, solver=EigenCache(eigen or folder / "eigen"))
+    elif eigen is not None:
+        given = replace(given, solver=EigenCache(eigen))
+    left = [item for item in items if item.name not in folders or not folders[item.name].result]
+    total = sum(item.pieces(configs[item.name], given) for item in left)
+    done = []
+    try:
+        with progress("items", total=total) as advance:
+            given = replace(given, progress=advance)
+            for item in items:
+                chunks, config = folders.get(item.name), configs[item.name]
+                done.append(run_item(item, config, given, dtype, chunks, _draw))
+                advance(0)
+    except KeyboardInterrupt as stop:
+        if out is None:
+            raise
+        raise Interrupted(
+            f"interrupted; {len(done)} of {len(items)} items are in {out}, and the same command "
+            "goes on from there"
+        ) from stop
+    return done
+
+
+def _draw(key: str | None, result: Any) -> dict[str, bytes]:
+    from pmt.figures import figure_bytes
+    from pmt.figures.items import draw_item
+
+    return {
+        f"{name}.{form}": figure_bytes(figure, form)
+        for name, figure in draw_item(key, result).items()
+        for form in ("png", "svg")
+    }
+
+
+def _lines(done: "Done") -> list[str]:
+    item = done.item
+    again = " (done before)" if done.before else ""
+    lines = [f"{item.name}, {item.number}: {item.title}{again}"]
+    lines += [f"  {sentence}" for sentence in done.found["sentences"]]
+    return lines if done.folder is None else [*lines, f"  in {done.folder}"]

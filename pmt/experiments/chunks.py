@@ -1,0 +1,97 @@
+"""The folder of one item: what was asked, results as they come, and a last file that closes it.
+
+``request.json`` is written first and ``result.json`` last, each whole or not at all. So a folder
+with both is complete, one with the first alone was interrupted and is gone on with, and neither is
+ever taken for the answer to another request.
+"""
+
+import json
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from pmt.errors import RequestError
+from pmt.files import TEMPORARY_START, as_json, write_atomically, write_json
+
+_REQUEST, _RESULT = "request.json", "result.json"
+
+
+class Chunks:
+    """The files of one item.
+
+    Args:
+      folder: made where it is not there.
+      request: all that the results depend on, as JSON has it.
+      overwrite: whether results of another request are replaced.
+
+    Attributes:
+      folder: the same.
+
+    Raises:
+      RequestError: a folder with results of another request, unless ``overwrite``.
+    """
+
+    def __init__(
+        self, folder: str | PathLike[str], request: dict[str, Any], *, overwrite: bool = False
+    ) -> None:
+        self.folder, self._request = Path(folder), as_json(request)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        before = _read(self.folder / _REQUEST)
+        # What a killed run was writing.
+        for half in self.folder.rglob(f"{TEMPORARY_START}*"):
+            half.unlink(missing_ok=True)
+        if before != self._request:
+            if before is not None and not overwrite:
+                raise RequestError(
+                    f"{self.folder} holds results for {_difference(before, self._request)}; "
+                    "choose another folder, or give --overwrite"
+                )
+            # The closing file first, so that at no moment it stands beside another request.
+            (self.folder / _RESULT).unlink(missing_ok=True)
+            for old in sorted(self.folder.glob("layers/*.json")):
+                old.unlink()
+            write_json(self.folder / _REQUEST, self._request)
+
+    @property
+    def result(self) -> Any:
+        """What ``close`` was given, where it was; else None."""
+        return _read(self.folder / _RESULT)
+
+    def put(self, layer: int, value: Any) -> None:
+        """What is known of a layer, from 1, so far as it goes."""
+        (self.folder / "layers").mkdir(exist_ok=True)
+        write_json(self._layer(layer), value)
+
+    def get(self, layer: int) -> Any:
+        """What ``put`` was given for the layer, by this run or one before it; else None."""
+        return _read(self._layer(layer))
+
+    def write(self, name: str, content: str | bytes) -> Path:
+        """A file of the item."""
+        return write_atomically(self.folder / name, content)
+
+    def close(self, result: Any) -> None:
+        """The result, after all other files."""
+        write_json(self.folder / _RESULT, result)
+
+    def _layer(self, layer: int) -> Path:
+        return self.folder / "layers" / f"layer-{layer:03d}.json"
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError):
+        # Not by us, whose files are whole: as if it were not there.
+        return None
+
+
+def _difference(before: Any, now: Any, where: str = "") -> str:
+    """The first place where two requests differ, in words."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in sorted(set(before) | set(now)):
+            if before.get(key) != now.get(key):
+                return _difference(before.get(key), now.get(key), f"{where}.{key}".lstrip("."))
+    return f"{where or 'request'} = {json.dumps(before)} and not {json.dumps(now)}"

@@ -1,0 +1,169 @@
+"""Runs items into folders, one each, such that an interrupted run is gone on with.
+
+An item that is complete for the same request is not run again; of one that is not, what is left of
+an earlier run (results of layers, solved eigenproblems) is taken up. Either way the data files are
+the same byte for byte.
+"""
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from pmt.errors import RequestError
+from pmt.experiments.analysis import ModelInfo
+from pmt.experiments.chunks import Chunks
+from pmt.experiments.items import Given, Item
+from pmt.experiments.record import versions
+from pmt.files import as_json
+from pmt.models.tokens import Tokenizer
+
+SCHEMA = "pmt.item/1"
+
+# From the key and result of an item to the contents of its figures' files by name.
+Draw = Callable[[str | None, Any], Mapping[str, bytes]]
+
+
+@dataclass(frozen=True)
+class Done:
+    """What became of an item.
+
+    Attributes:
+      item: it; found: its ``result.json``, as an object.
+      folder: where its files are; None where none were written.
+      before: whether an earlier run had done it.
+    """
+
+    item: Item
+    found: dict[str, Any]
+    folder: Path | None
+    before: bool
+
+
+def settings(item: Item, quick: bool, order: str | None = None) -> Any:
+    """The item's config, small where ``quick``; in another order where it has one."""
+    config = item.quick if quick else item.config
+    if order is not None and any(field.name == "order" for field in fields(config)):
+        return replace(config, order=order)
+    return config
+
+
+def check(item: Item, given: Given) -> None:
+    """Refuse what the item cannot run on.
+
+    Raises:
+      RequestError: no model, no such layer, or a model without layers that could be read.
+    """
+    if item.needs == "nothing":
+        return
+    if given.layers is None:
+        raise RequestError(
+            f"{item.name} is about the layers of a model; give --model with a name on the Hub, "
+            "a directory, or minilm, which is packaged"
+        )
+    if item.needs == "one layer" and not 1 <= given.layer <= given.layers.depth:
+        raise RequestError(
+            f"there is no layer {given.layer}; the model has layers 1 to {given.layers.depth}"
+        )
+    if item.needs == "text":
+        # Its tokenizer only, which is there or not.
+        try:
+            Tokenizer(given.layers.checkpoint)
+        except RequestError as error:
+            raise RequestError(f"{item.name} reads text: {error}") from error
+
+
+def request(item: Item, config: Any, given: Given, dtype: str) -> dict[str, Any]:
+    """All that the item's results depend on, as JSON has it."""
+    about, text = item.needs != "nothing", item.needs == "text"
+    model: ModelInfo | None = given.model if about or item.name == "table-1" else None
+    return as_json(
+        {
+            "schema": SCHEMA,
+            "item": item.name,
+            "config": vars(config),
+            "seed": given.seed,
+            "model": model,
+            "layer": given.layer if item.needs == "one layer" else None,
+            "tokens": _digest(given.tokens) if about and not text else None,
+            "texts": list(given.texts) if text and given.texts else None,
+            "mode": ("full" if text else "stripped") if about else None,
+            "dtype": dtype if about else "float64",
+            "device": jax.devices()[0].platform,
+            "versions": versions(),
+        }
+    )
+
+
+def open_folder(
+    item: Item, config: Any, given: Given, dtype: str, out: Path, overwrite: bool
+) -> Chunks:
+    """The item's folder in ``out``.
+
+    Raises:
+      RequestError: it holds results of another request, unless ``overwrite``.
+    """
+    return Chunks(out / item.name, request(item, config, given, dtype), overwrite=overwrite)
+
+
+def run_item(
+    item: Item, config: Any, given: Given, dtype: str, chunks: Chunks | None, draw: Draw
+) -> Done:
+    """Run it, or take what an earlier run found, and write its files.
+
+    The order of writing: layers as they come, tables, figures, and the result last.
+
+    Raises:
+      RequestError: as the item does.
+    """
+    if chunks is not None:
+        known = chunks.result
+        if known is not None:
+            return Done(item, known, chunks.folder, before=True)
+        given = replace(given, folder=chunks.folder, keep=chunks.put, recall=chunks.get)
+    result = item.run(config, given)
+    found = as_json(
+        {
+            "name": item.name,
+            "number": item.number,
+            "title": item.title,
+            "sentences": item.sentences(result),
+            "settings": request(item, config, given, dtype),
+            "result": item.record(result),
+        }
+    )
+    # As a reader of the file has it, so that both ways to it give the same.
+    found = json.loads(json.dumps(found, allow_nan=False))
+    if chunks is None:
+        return Done(item, found, None, before=False)
+    for name, rows in item.tables(result).items():
+        chunks.write(f"{name}.csv", csv_text(rows))
+    for name, content in draw(item.figure, result).items():
+        chunks.write(name, content)
+    chunks.close(found)
+    return Done(item, found, chunks.folder, before=False)
+
+
+def csv_text(rows: list[dict[str, Any]]) -> str:
+    """Rows as CSV, every number such that it reads back as it was."""
+    text = io.StringIO()
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _digest(tokens: Any) -> str | None:
+    if tokens is None:
+        return None
+    array = np.ascontiguousarray(tokens)
+    head = f"{array.dtype} {array.shape}\n".encode()
+    return hashlib.sha256(head + array.tobytes()).hexdigest()

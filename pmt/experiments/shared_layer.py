@@ -1,0 +1,262 @@
+"""Figures 2(a) and 6(a)-(c) of arXiv 2605.25619: one layer applied again and again.
+
+Written for models whose layers have the same weights, eq. (2); here any single layer of any model
+is repeated. Beside the paper's quantities stand the level of chance, the mean over all
+eigendirections, and the rotated null model (the same spectrum, turned: see `pmt.experiments.nulls`)
+repeated in the same way.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from pmt import sphere
+from pmt.errors import RequestError
+from pmt.experiments.layer_by_layer import advance, prepare_layer
+from pmt.experiments.nulls import apply_rotated, random_rotation
+from pmt.experiments.tokens import prepare_tokens, random_tokens
+from pmt.linalg import one_thread_each
+from pmt.numerics import require_finite
+from pmt.spectral import (
+    Principal,
+    Spectrum,
+    all_directions,
+    as_directions,
+    average_over_directions,
+    chance,
+    layer_matrix,
+    rho,
+    standard_error,
+)
+
+
+@dataclass(frozen=True)
+class SharedConfig:
+    """How often, from which tokens.
+
+    Attributes:
+      times: the layer is applied ``times`` as often as the model has layers; above 1 the model is
+        prolonged, as in Fig. 6(c).
+      prompts, tokens, order, alpha: as in ``AnalysisConfig``.
+    """
+
+    times: int = 1
+    prompts: int = 100
+    tokens: int = 10
+    order: str = "real"
+    alpha: float = 1.0
+
+
+@dataclass(frozen=True)
+class SharedRun:
+    """The result; of every state x(0), ..., x(steps), for every prompt and token.
+
+    Attributes:
+      layer: which one, from 1; shared: whether the model repeats it by itself.
+      depth, steps: layers of the model, and how often the layer was applied.
+      spectrum: of its layer matrix.
+      first, second: rho (steps + 1, prompts, n) with the lines of v_1 and of v_2. v_2 belongs to
+        the next real eigenvalue; in Case 2 they are the orthonormal basis of the plane, the first
+        along Re v_1, so that a rotation in it is seen.
+      plane: rho with the plane of both; None where F has a single real eigendirection.
+      signed: (prompts, n), the correlation with v_1 of the last states, with its sign.
+      average: (steps + 1,), mean of rho over all eigendirections.
+      null: (steps + 1,), mean rho of the rotated null with its own principal direction.
+      distance: (steps + 1, prompts), mean intertoken distance.
+      chances: of rho with a line, a plane and the principal direction.
+    """
+
+    layer: int
+    shared: bool
+    depth: int
+    steps: int
+    spectrum: Spectrum
+    first: np.ndarray
+    second: np.ndarray | None
+    plane: np.ndarray | None
+    signed: np.ndarray
+    average: np.ndarray
+    null: np.ndarray
+    distance: np.ndarray
+    chances: tuple[float, float | None, float]
+
+    @property
+    def principal(self) -> np.ndarray:
+        """rho with the principal direction: the plane in Case 2, else the line."""
+        return self.plane if self.spectrum.dimension == 2 and self.plane is not None else self.first
+
+
+def pieces(config: SharedConfig, given: Any) -> int:
+    """What the calls of ``given.progress`` add up to."""
+    return config.times * given.layers.depth + 1
+
+
+def run(config: SharedConfig, given: Any) -> SharedRun:
+    """Apply ``given.layer`` to random tokens, or to ``given.tokens``.
+
+    Raises:
+      RequestError: no such layer, tokens that cannot be used, weights that are not finite.
+    """
+    layers, number = given.layers, given.layer
+    if not 1 <= number <= layers.depth:
+        raise RequestError(f"there is no layer {number}; the model has layers 1 to {layers.depth}")
+    layer = prepare_layer(layers.layer(number - 1), config.alpha)
+    dtype, d = layer.query.dtype, layer.query.shape[-1]
+    tokens = given.tokens
+    if tokens is None:
+        tokens = random_tokens(config.prompts, config.tokens, d, given.seed)
+    x = prepare_tokens(tokens, d, dtype)
+    matrix = layer_matrix(layer)
+    require_finite(f"the layer matrix F of layer {number}", matrix)
+    with one_thread_each():
+        own = given.solver.principal(matrix, config.order, config.alpha)
+    given.progress(1)
+    pair = _pair(own)
+    lines = [as_directions(pair[:, [column]], dtype) for column in range(pair.shape[1])]
+    plane = as_directions(_plane(own, pair), dtype) if pair.shape[1] == 2 else None
+    everything = all_directions(own.pairs, dtype)
+    rotation = random_rotation(d, given.seed, 0, number - 1)
+    turned = as_directions(rotation @ own.basis, dtype)
+
+    steps = config.times * layers.depth
+    seen: dict[str, list[Any]] = {"null": [], "average": [], "distance": []}
+    kept: list[list[np.ndarray]] = [[] for _ in lines]
+    planes: list[np.ndarray] = []
+    y, before = x, x
+    for step in range(steps + 1):
+        if step:
+            before, x = x, advance(layer, x, f"step {step} of layer {number}")
+            y = apply_rotated(layer, rotation, y)
+            given.progress(1)
+        for each, line in zip(kept, lines, strict=True):
+            each.append(_values(x, line))
+        if plane is not None:
+            planes.append(_values(x, plane))
+        seen["null"].append(_values(y, turned).mean())
+        seen["average"].append(average_over_directions(before, x, everything).rho_after)
+        seen["distance"].append(np.asarray(_distance(x), np.float64))
+    return SharedRun(
+        layer=number,
+        shared=given.model is not None and given.model.shared,
+        depth=layers.depth,
+        steps=steps,
+        spectrum=own.spectrum,
+        first=np.stack(kept[0]),
+        second=np.stack(kept[1]) if len(kept) > 1 else None,
+        plane=np.stack(planes) if planes else None,
+        signed=np.asarray(x, np.float64) @ pair[:, 0],
+        average=np.array(seen["average"]),
+        null=np.array(seen["null"]),
+        distance=np.stack(seen["distance"]),
+        chances=(chance(d), chance(d, 2) if planes else None, chance(d, own.dimension)),
+    )
+
+
+def _pair(own: Principal) -> np.ndarray:
+    """Unit columns v_1 and v_2, (d, 1 or 2)."""
+    if own.dimension == 2:
+        return own.basis
+    others = np.flatnonzero(own.pairs.is_real[1:]) + 1
+    if len(others) == 0:
+        return own.basis
+    return np.stack([own.basis[:, 0], own.pairs.vectors[:, others[0]].real], axis=1)
+
+
+def _plane(own: Principal, pair: np.ndarray) -> np.ndarray:
+    """An orthonormal basis of both; in Case 3 also where they coincide."""
+    if own.dimension == 2:
+        return pair
+    return np.linalg.qr(pair)[0] if own.plane is None else own.plane
+
+
+_rho = jax.jit(rho)
+_distance = jax.jit(sphere.intertoken_distance)
+
+
+def _values(x: jax.Array, directions: Any) -> np.ndarray:
+    return np.asarray(_rho(x, directions)[..., 0], np.float64)
+
+
+def record(result: SharedRun) -> dict[str, Any]:
+    """As JSON has it: means and standard errors; single tokens are in the CSV files."""
+    own = result.spectrum
+
+    def summary(values: np.ndarray | None) -> Any:
+        if values is None:
+            return None
+        return {"mean": values.mean(axis=(1, 2)), "se": [standard_error(each) for each in values]}
+
+    return {
+        "layer": result.layer,
+        "shared_weights": result.shared,
+        "depth": result.depth,
+        "steps": result.steps,
+        "order": own.order,
+        "case": own.case,
+        "eigenvalues": [complex(value) for value in own.values],
+        "gap": own.gap,
+        "collinearity": own.collinearity,
+        "rho_v1": summary(result.first),
+        "rho_v2": summary(result.second),
+        "rho_plane": summary(result.plane),
+        "mean_rho_all_directions": result.average,
+        "rho_rotated_null": result.null,
+        "chance": {
+            "line": result.chances[0],
+            "plane": result.chances[1],
+            "principal": result.chances[2],
+        },
+        "intertoken_distance": result.distance.mean(axis=1),
+    }
+
+
+def tables(result: SharedRun) -> dict[str, list[dict[str, Any]]]:
+    """The CSV files: every step, every eigenvalue, and every token at the end."""
+    steps = [
+        {
+            "step": step,
+            "rho_v1": result.first[step].mean(),
+            "rho_v2": "" if result.second is None else result.second[step].mean(),
+            "rho_plane": "" if result.plane is None else result.plane[step].mean(),
+            "mean_rho_all_directions": result.average[step],
+            "rho_rotated_null": result.null[step],
+            "intertoken_distance": result.distance[step].mean(),
+        }
+        for step in range(result.steps + 1)
+    ]
+    final = [
+        {
+            "prompt": prompt + 1,
+            "token": token + 1,
+            "correlation_v1": result.signed[prompt, token],
+            "rho_plane": "" if result.plane is None else result.plane[-1, prompt, token],
+        }
+        for prompt in range(result.signed.shape[0])
+        for token in range(result.signed.shape[1])
+    ]
+    values = [
+        {"index": index + 1, "re": value.real, "im": value.imag}
+        for index, value in enumerate(result.spectrum.values)
+    ]
+    return {"steps": steps, "final-tokens": final, "eigenvalues": values}
+
+
+def sentences(result: SharedRun) -> list[str]:
+    """What there is to say about it."""
+    own, last = result.spectrum, float(result.principal[-1].mean())
+    what = "plane" if own.dimension == 2 else "line"
+    found = [
+        f"layer {result.layer} applied {result.steps} times: Case {own.case}, rho with its "
+        f"principal {what} {result.principal[0].mean():.3f} -> {last:.3f} (chance "
+        f"{result.chances[2]:.3f}, mean over all directions {result.average[-1]:.3f}, rotated null "
+        f"{result.null[-1]:.3f})",
+        f"intertoken distance {result.distance[0].mean():.3f} -> {result.distance[-1].mean():.3g}",
+    ]
+    if result.plane is not None and own.dimension == 1:
+        found.append(
+            f"with the plane of v₁ and v₂ {result.plane[-1].mean():.3f} "
+            f"(chance {result.chances[1]:.3f})"
+        )
+    return found

@@ -1,0 +1,64 @@
+"""The leading eigenvalues of every layer matrix."""
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from pmt.experiments.leading_eigenvalues import LeadingEigenvalues, relative_gap
+from pmt.figures.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PAGE,
+    PURPLE,
+    VERMILION,
+    new_figure,
+    styled,
+)
+
+_COLORS = (VERMILION, BLUE, GREEN, PURPLE, ORANGE)
+
+
+def leading_eigenvalues(result: LeadingEigenvalues) -> Figure:
+    """Left the real parts of the first eigenvalues over layers, squares where they are one of a
+    conjugate pair; right the relative gap (Re λ₁ - Re λ₂) / |λ₁|, λ₃ for λ₂ if a pair leads.
+    """
+    shown = min(result.config.shown, len(result.layers[0].values), len(_COLORS))
+    index = np.arange(1, len(result.layers) + 1)
+    values = np.array([own.values[:shown] for own in result.layers])
+    gaps = [relative_gap(own) for own in result.layers]
+    with styled():
+        figure = new_figure(PAGE, 2.6)
+        left, right = figure.subplots(1, 2)
+        for k in reversed(range(shown)):
+            column, color = values[:, k], _COLORS[k]
+            left.plot(index, column.real, color=color, lw=0.9, alpha=0.8)
+            for marker, chosen in (("o", column.imag == 0), ("s", column.imag != 0)):
+                left.plot(
+                    index[chosen],
+                    column.real[chosen],
+                    marker,
+                    color=color,
+                    ms=4,
+                    mec="white",
+                    mew=0.4,
+                )
+        left.set(ylabel="Re λ", xlabel="layer")
+        known = [(i, gap) for i, gap in zip(index, gaps, strict=True) if gap is not None]
+        if known:
+            right.bar(*zip(*known, strict=True), color=VERMILION, width=0.6)
+        right.set(ylabel="relative gap of λ₁", xlabel="layer")
+        for axis in (left, right):
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        handles = [
+            Line2D([], [], color=color, marker=".", label=f"$\\lambda_{k + 1}$")
+            for k, color in enumerate(_COLORS[:shown])
+        ]
+        handles += [
+            Line2D([], [], ls="", marker=marker, color=GREY, label=label)
+            for marker, label in (("o", "real"), ("s", "complex"))
+        ]
+        figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
+    return figure

@@ -1,0 +1,160 @@
+"""One layer repeated: where the tokens end, how they get there, and how far apart they are."""
+
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Circle
+from matplotlib.ticker import MaxNLocator
+
+from pmt.experiments.shared_layer import SharedRun
+from pmt.figures.style import (
+    BLACK,
+    BLUE,
+    COLUMN,
+    GREY,
+    PAGE,
+    PURPLE,
+    SKY,
+    VERMILION,
+    new_figure,
+    styled,
+)
+
+_CHANCE = {"color": GREY, "lw": 0.9, "ls": (0, (4, 2))}
+# Single tokens that are drawn; more make the file large and the band no clearer.
+_DRAWN = 1000
+
+
+def final_alignment(result: SharedRun) -> Figure:
+    """Left the spectrum of the layer matrix, middle the correlation of the last states with v_1
+    with its sign, right with the plane of v_1 and v_2; the curves are uniform tokens.
+    """
+    with styled():
+        figure = new_figure(PAGE, 2.5)
+        left, middle, right = figure.subplots(1, 3)
+        _spectrum(left, result)
+        _histogram(middle, result.signed.ravel(), (-1.0, 1.0))
+        d = len(result.spectrum.values)
+        grid = np.linspace(-1, 1, 801)[1:-1]
+        # Densities of vᵀx and of |P x| for a token uniform on S^(d-1), up to their constants.
+        _uniform(middle, grid, (d - 3) / 2 * np.log1p(-(grid**2)))
+        what = "Re $v_1$" if result.spectrum.dimension == 2 else "$v_1$"
+        middle.set(xlabel=f"correlation with {what}", ylabel="density of tokens")
+        if result.plane is None:
+            right.set_axis_off()
+            right.text(0.5, 0.5, "no second real eigenvector", ha="center")
+        else:
+            _histogram(right, result.plane[-1].ravel(), (0.0, 1.0))
+            grid = np.linspace(0, 1, 401)[1:-1]
+            _uniform(right, grid, np.log(grid) + (d - 4) / 2 * np.log1p(-(grid**2)))
+            right.set(xlabel="ρ with the plane of $v_1$, $v_2$", ylabel="density of tokens")
+        figure.suptitle(f"{_name(result)}, Case {result.spectrum.case}", fontsize="medium")
+        figure.legend(*middle.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    return figure
+
+
+def consensus(result: SharedRun) -> Figure:
+    """Distance between tokens over steps: every prompt, and their mean. 0 is consensus."""
+    steps = np.arange(result.steps + 1)
+    with styled():
+        figure = new_figure(COLUMN, 2.3)
+        axis = figure.subplots()
+        axis.plot(steps, result.distance, color=SKY, lw=0.5, alpha=0.35)
+        axis.plot([], [], color=SKY, lw=1.0, label="one prompt")
+        axis.plot(steps, result.distance.mean(axis=1), color=BLUE, lw=1.8, label="mean")
+        axis.set(ylabel="mean intertoken distance", ylim=(0, None))
+        axis.set_title(_name(result), loc="left")
+        _steps(axis, result)
+        axis.legend(loc="upper right", frameon=True, framealpha=0.85, edgecolor="none")
+    return figure
+
+
+def correlations(result: SharedRun) -> Figure:
+    """Three panels over steps: rho with v_1, with v_2 and with their plane. Every token is a thin
+    line, the mean is thick; beside them chance and, with the principal direction, the mean over
+    all eigendirections and the rotated null.
+    """
+    steps, own = np.arange(result.steps + 1), result.spectrum
+    panels = [("Re $v_1$" if own.dimension == 2 else "$v_1$", result.first, result.chances[0])]
+    if result.second is not None:
+        second = "the direction across in its plane" if own.dimension == 2 else "$v_2$"
+        panels.append((second, result.second, result.chances[0]))
+    if result.plane is not None and result.chances[1] is not None:
+        panels.append(("the plane of both", result.plane, result.chances[1]))
+    led = 2 if own.dimension == 2 else 0
+    with styled():
+        figure = new_figure(PAGE, 2.6)
+        axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+        for number, (axis, (name, values, chance)) in enumerate(zip(axes, panels, strict=True)):
+            tokens = values.reshape(len(steps), -1)[:, :_DRAWN]
+            axis.plot(steps, tokens, color="0.75", lw=0.3, alpha=0.5, rasterized=True)
+            axis.axhline(chance, **_CHANCE)
+            if number == led:
+                axis.plot(steps, result.average, color=BLACK, lw=1.2, ls=(0, (5, 1, 1, 1)))
+                axis.plot(steps, result.null, color=PURPLE, lw=1.4, ls=(0, (2, 1)))
+            axis.plot(steps, values.mean(axis=(1, 2)), color=VERMILION, lw=1.8)
+            axis.set_title(f"with {name}")
+            axis.set(ylim=(0, 1.02))
+            _steps(axis, result)
+        axes[0].set_ylabel("alignment ρ")
+        figure.suptitle(f"{_name(result)}, Case {own.case}", fontsize="medium")
+        handles = [
+            _line("one token", "0.65", 0.8, "-"),
+            _line("mean of tokens", VERMILION, 1.8, "-"),
+            _line("mean over all eigendirections", BLACK, 1.2, (0, (5, 1, 1, 1))),
+            _line("rotated null", PURPLE, 1.4, (0, (2, 1))),
+            _line("chance", GREY, 0.9, (0, (4, 2))),
+        ]
+        figure.legend(handles=handles, loc="outside lower center", ncols=5)
+    return figure
+
+
+def _line(label: str, color: str, width: float, style: Any) -> Any:
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], color=color, lw=width, ls=style, label=label)
+
+
+def _name(result: SharedRun) -> str:
+    what = "shared layer" if result.shared else f"layer {result.layer}"
+    return f"{what}, applied {result.steps} times"
+
+
+def _steps(axis: Axes, result: SharedRun) -> None:
+    axis.set(xlabel="step", xlim=(0, result.steps))
+    axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    if result.steps > result.depth:
+        axis.axvline(result.depth, color="0.4", lw=0.8, ls=":")
+
+
+def _spectrum(axis: Axes, result: SharedRun) -> None:
+    values, dimension = result.spectrum.values, result.spectrum.dimension
+    alpha = result.spectrum.alpha
+    if alpha != 0:
+        radius = abs(1 + alpha * values[0]) / abs(alpha)
+        circle = Circle((-1 / alpha, 0), radius, fill=False, edgecolor=GREY, lw=0.9)
+        circle.set_linestyle((0, (4, 2)))
+        axis.add_patch(circle)
+    axis.plot(values.real, values.imag, ".", color=BLUE, ms=3, mew=0, alpha=0.8)
+    leading = values[:dimension]
+    axis.plot(leading.real, leading.imag, "o", color=VERMILION, ms=5, mec="white", mew=0.6)
+    reach = 1.15 * max(float(np.abs(values).max()), 1e-12)
+    axis.set(xlim=(-reach, reach), ylim=(-reach, reach), xlabel="Re λ", ylabel="Im λ")
+    axis.set_title("eigenvalues of F, λ₁ in red")
+
+
+def _histogram(axis: Axes, values: np.ndarray, bounds: tuple[float, float]) -> None:
+    bins = np.linspace(*bounds, 41).tolist()
+    axis.hist(values, bins=bins, density=True, color=SKY, edgecolor="white", lw=0.2, label="tokens")
+    axis.set(xlim=bounds)
+
+
+def _uniform(axis: Axes, grid: np.ndarray, log_density: np.ndarray) -> None:
+    density = np.exp(log_density - log_density.max())
+    density /= np.sum((density[1:] + density[:-1]) / 2 * np.diff(grid))
+    top = axis.get_ylim()[1]
+    axis.plot(grid, density, color=GREY, lw=1.0, ls=(0, (4, 2)), label="uniform tokens")
+    # High and narrow in many dimensions; what the tokens do is to be seen.
+    axis.set_ylim(0, min(max(top, 1.05 * float(density.max())), 2.5 * top))

@@ -1,0 +1,141 @@
+"""`pmt reproduce`: what it writes and shows, and one sentence for every wrong request."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pmt.cli import main
+from pmt.experiments.items import ITEMS, LOOPED
+from pmt.models import from_pretrained
+from pmt.spectral import layer_matrix
+
+DATA = Path(__file__).parents[1] / "parity" / "data"
+TINY = DATA / "bert-tanh"
+FAMILIES = ["distilbert-learned", "gpt-neo-untied", "gpt-neox-parallel", "gpt2-unscaled"]
+FAMILIES += ["llama-linear", "mistral-window", "qwen2-mixed", "roberta-tied"]
+
+
+def reproduce(*arguments):
+    return main(["reproduce", *map(str, arguments)])
+
+
+def test_the_list_names_every_item(tmp_path, capsys):
+    assert reproduce("--list", "--json", tmp_path / "list.json") == 0
+    shown = capsys.readouterr().out
+    assert all(item.name in shown and item.title in shown for item in (*ITEMS, *LOOPED))
+    rows = json.loads((tmp_path / "list.json").read_text())["list"]
+    assert [row["name"] for row in rows] == [item.name for item in (*ITEMS, *LOOPED)]
+    assert {row["name"]: row["config"] for row in rows}["figure-2b"]["prompts"] == 100
+
+
+def test_every_item_of_a_model_with_shared_weights_into_a_folder(tmp_path, capsys):
+    """All of them, small, then again without a solve; one file for every promise."""
+    out, record = tmp_path / "Bilder-図", tmp_path / "all.json"
+    call = ("--all", "--quick", "--model", DATA / "albert-uneven", "--out", out, "--json", record)
+    assert reproduce(*call) == 0
+    first = capsys.readouterr()
+    assert first.err.startswith("pmt: left out: figure-11 reads text: the checkpoint")
+    found = {each["name"]: each for each in json.loads(record.read_text())["items"]}
+    items = [item for item in ITEMS if item.needs != "text"]
+    assert set(found) == {item.name for item in items} and len(items) == len(ITEMS) - 1
+    for item in items:
+        folder = out / item.name
+        assert json.loads((folder / "result.json").read_text()) == found[item.name]
+        tables = [path.read_text().splitlines() for path in folder.glob("*.csv")]
+        assert tables and all(len(list(csv.DictReader(lines))) > 0 for lines in tables)
+        if item.figure is not None:
+            assert (folder / "figure.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+            assert b"</svg>" in (folder / "figure.svg").read_bytes()
+        assert all(sentence in first.out for sentence in found[item.name]["sentences"])
+    assert found["figure-6a"]["result"]["shared_weights"] is True
+    assert found["figure-2b"]["settings"]["config"]["order"] == "real"
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    assert reproduce(*call) == 0
+    assert "(done before)" in capsys.readouterr().out
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    assert {each["name"]: each for each in json.loads(record.read_text())["items"]} == found
+    # Fault 75: another seed is another request.
+    assert reproduce("table-1", "--model", TINY, "--out", out) == 2
+    assert "holds results for model." in capsys.readouterr().err
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["loop-figure-1", "loop-figure-2"])
+def test_the_figures_of_the_second_paper(name, tmp_path):
+    assert reproduce(name, "--quick", "--out", tmp_path) == 0
+    assert (tmp_path / name / "result.json").exists() and (tmp_path / name / "figure.svg").exists()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_item_of_every_family(name, tmp_path):
+    assert reproduce("--all", "--quick", "--model", DATA / name, "--out", tmp_path) == 0
+    assert len(list(tmp_path.glob("*/result.json"))) == len(ITEMS) - 1
+
+
+def test_one_layer_of_any_model_is_repeated_and_said_so(tmp_path, capsys):
+    np.save(tmp_path / "X.npy", np.random.default_rng(0).normal(size=(2, 3, 24)))
+    call = ("consensus", "--quick", "--model", TINY, "--tokens", tmp_path / "X.npy")
+    assert reproduce(*call, "--order", "modulus", "--json", tmp_path / "r.json") == 0
+    assert "its last layer, 3, is repeated instead (--layer chooses" in capsys.readouterr().err
+    (found,) = json.loads((tmp_path / "r.json").read_text())["items"]
+    assert found["result"]["layer"] == 3 and found["result"]["order"] == "modulus"
+    assert len(found["settings"]["tokens"]) == 64
+    assert reproduce(*call, "--layer", 1, "--json", tmp_path / "s.json") == 0
+    assert capsys.readouterr().err == ""
+    (other,) = json.loads((tmp_path / "s.json").read_text())["items"]
+    assert other["result"]["layer"] == 1
+    assert other["result"]["intertoken_distance"] != found["result"]["intertoken_distance"]
+
+
+def test_own_texts_go_through_the_whole_model(tmp_path):
+    """Against NumPy on the model's own hidden states; padding does not count."""
+    texts = ["A stitch in time saves nine.", "Yes."]
+    (tmp_path / "p.txt").write_text("\n\n".join(texts) + "\n")
+    call = ("figure-10", "--model", "minilm", "--prompts", tmp_path / "p.txt")
+    assert reproduce(*call, "--json", tmp_path / "r.json") == 0
+    (found,) = json.loads((tmp_path / "r.json").read_text())["items"]
+    model = from_pretrained("minilm")
+    tokens = model.tokenize(texts)
+    states = np.asarray(model(tokens).hidden_states, np.float64)
+    stack = model.layer_stack()
+    assert found["result"]["counted_tokens"] == tokens.present.sum() < tokens.present.size
+    assert found["settings"]["mode"] == found["result"]["settings"]["mode"] == "full"
+    for index, layer in enumerate(found["result"]["layers"]):
+        values, vectors = np.linalg.eig(layer_matrix(stack.layer(index)))
+        first = vectors[:, np.argmax(values.real)]
+        basis = np.linalg.qr(np.stack([first.real, first.imag], axis=1))[0]
+        if not first.imag.any():
+            basis = first.real[:, None]
+        low, high = (
+            np.linalg.norm(x @ basis, axis=-1) / np.linalg.norm(x, axis=-1)
+            for x in (states[index][tokens.present], states[index + 1][tokens.present])
+        )
+        assert abs(layer["rho_after"] - high.mean()) < 1e-5
+        assert abs(layer["delta_rho"] - (high - low).mean()) < 1e-5
+        assert layer["null"] == {}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ((), "no item was named; name some, or give --all"),
+        (("--all", "table-1"), "contradict each other"),
+        (("figure-99",), "there is no item 'figure-99'"),
+        (("figure-2b",), "figure-2b is about the layers of a model; give --model"),
+        (("--all",), "give --model with a name on the Hub"),
+        (("figure-6a", "--model", TINY, "--layer", 4), "no layer 4; the model has layers 1 to 3"),
+        (("figure-8", "--model", TINY, "--tokens", "nothing.npy"), "cannot read nothing.npy"),
+        (("figure-11", "--model", TINY), "figure-11 reads text: the checkpoint"),
+        (("figure-8", "--prompts", "nothing.txt"), "cannot read nothing.txt"),
+        (("figure-8", "--model", "no/such/model"), "no directory 'no/such/model'"),
+        (("table-1", "--out", "/dev/null/here"), "there is a file in its way"),
+        (("table-1", "--json", "/nowhere/at/all.json"), "cannot write /nowhere/at/all.json"),
+    ],
+)
+def test_faults_77_84_wrong_requests(arguments, sentence, one_sentence):
+    assert reproduce(*arguments) == 2
+    assert sentence in one_sentence()

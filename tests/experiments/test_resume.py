@@ -1,0 +1,172 @@
+"""A run of `pmt reproduce` that is killed ends as one that is not (faults 74, 75)."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pmt.errors import RequestError
+from pmt.experiments.chunks import Chunks
+from pmt.experiments.eigen_cache import Solver
+from pmt.experiments.items import Given, find_items
+from pmt.experiments.reproduce import open_folder, run_item
+from tests.experiments.systems import random_stack
+
+ROOT = Path(__file__).parents[2]
+MODEL = ROOT / "tests" / "parity" / "data" / "bert-tanh"
+# Layers as they come, solved eigenproblems, tables and figures; the second compiles for longer.
+SHORT = ("table-1", "figure-6-eigenvalues")
+LONG = (*SHORT, "figure-8")
+
+
+def start(out, items):
+    command = [sys.executable, "-m", "pmt", "reproduce", *items, "--quick", "--model", str(MODEL)]
+    return subprocess.Popen(
+        [*command, "--out", str(out)],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(out, items):
+    process = start(out, items)
+    said = process.communicate(timeout=300)[1]
+    assert process.returncode == 0, said
+
+
+def files(out):
+    """Name -> content of all that a run has written, whole."""
+    return {
+        str(path.relative_to(out)): path.read_bytes()
+        for path in sorted(out.rglob("*"))
+        if path.is_file() and not path.name.startswith(".pmt-tmp-")
+    }
+
+
+def kill_when(out, items, count, delay):
+    """Start a run, and kill it some time after that many files are there."""
+    process = start(out, items)
+    try:
+        while process.poll() is None and sum(1 for p in out.rglob("*") if p.is_file()) < count:
+            time.sleep(0.002)
+        time.sleep(delay)
+        process.send_signal(signal.SIGKILL)
+    finally:
+        process.communicate()
+
+
+def campaign(tmp_path, items, kills, seed):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    finish(whole, items)
+    expected = files(whole)
+    rng, left = np.random.default_rng(seed), kills
+    while left:
+        # Some within one run after the other, then again from an empty folder.
+        several = min(left, int(rng.integers(1, 4)))
+        for child in sorted(broken.rglob("*"), reverse=True) if broken.exists() else []:
+            child.rmdir() if child.is_dir() else child.unlink()
+        broken.mkdir(exist_ok=True)
+        for count in sorted(rng.integers(1, len(expected), several)):
+            kill_when(broken, items, int(count), float(rng.uniform(0, 0.05)))
+            found = files(broken)
+            # Whatever is there is whole, and what it will be in the end.
+            assert all(expected[name] == content for name, content in found.items())
+            left -= 1
+        finish(broken, items)
+        assert files(broken) == expected
+
+
+def test_a_run_killed_three_times_ends_as_if_it_had_not_been(tmp_path):
+    campaign(tmp_path, SHORT, 3, seed=1)
+
+
+@pytest.mark.long
+def test_fifty_runs_that_are_killed(tmp_path):
+    campaign(tmp_path, LONG, 50, seed=2)
+
+
+class _Stop(BaseException):
+    """Ends a run where no code expects it."""
+
+
+@pytest.mark.parametrize("name", ["figure-8", "figure-6-eigenvalues"])
+def test_a_run_that_stops_after_any_of_its_files_goes_on_to_the_same(name, tmp_path, monkeypatch):
+    """The same in this process, where every single moment between two files can be had."""
+    (item,) = find_items([name])
+    given = Given(layers=random_stack(d=5, layers=2), layer=1)
+    config = item.quick
+
+    def run(out, most):
+        left = [most]
+
+        def counted(source, target):
+            if left[0] == 0:
+                raise _Stop
+            left[0] -= 1
+            replace(source, target)
+
+        replace = os.replace
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", counted)
+            chunks = open_folder(item, config, given, "float64", out, overwrite=False)
+            done = run_item(item, config, given, "float64", chunks, lambda *_: {"a.png": b"drawn"})
+        return done, most - left[0]
+
+    done, count = run(tmp_path / "whole", 1000)
+    expected = files(tmp_path / "whole")
+    assert count == len(expected) and not done.before
+    for most in range(count):
+        out = tmp_path / str(most)
+        with pytest.raises(_Stop):
+            run(out, most)
+        assert len(files(out)) == most
+        again, written = run(out, 1000)
+        assert files(out) == expected and not again.before
+        assert again.found == done.found
+        # Nothing of what is complete is written again.
+        third, none = run(out, 1000)
+        assert third.before and none == 0 and third.found == done.found
+        assert written <= count
+
+
+def test_layers_that_were_measured_are_not_measured_again(tmp_path):
+    (item,) = find_items(["figure-8"])
+    solver = Solver()
+    given = Given(layers=random_stack(d=5, layers=2), solver=solver)
+
+    def run():
+        chunks = open_folder(item, item.quick, given, "float64", tmp_path, overwrite=False)
+        run_item(item, item.quick, given, "float64", chunks, lambda *_: {})
+
+    run()
+    assert solver.solved == 6
+    (tmp_path / "figure-8" / "result.json").unlink()
+    (tmp_path / "figure-8" / "layers" / "layer-002.json").unlink()
+    run()
+    assert solver.solved == 9
+
+
+def test_fault_75_a_folder_answers_one_request(tmp_path):
+    first = {"seed": 0, "versions": {"numpy": "1"}}
+    chunks = Chunks(tmp_path / "a", first)
+    chunks.put(1, {"rho": 0.1})
+    chunks.close({"rho": [0.1]})
+    assert Chunks(tmp_path / "a", first).result == {"rho": [0.1]}
+    with pytest.raises(RequestError, match=r"holds results for seed = 0 and not 1; choose"):
+        Chunks(tmp_path / "a", first | {"seed": 1})
+    with pytest.raises(RequestError, match=r'for versions.numpy = "1" and not "2"'):
+        Chunks(tmp_path / "a", {"seed": 0, "versions": {"numpy": "2"}})
+    taken = Chunks(tmp_path / "a", first | {"seed": 1}, overwrite=True)
+    assert taken.result is None and taken.get(1) is None
+    # A file that is no JSON is not ours, and counts as none.
+    (tmp_path / "a" / "result.json").write_text("{")
+    assert Chunks(tmp_path / "a", first | {"seed": 1}).result is None
+    assert json.loads((tmp_path / "a" / "request.json").read_text())["seed"] == 1
