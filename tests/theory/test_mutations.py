@@ -13,8 +13,8 @@ from tests.mutation.campaign import ROOT, campaign, changed
 from tests.mutation.table import MUTATIONS, Mutation
 from theory import registry
 
-# One of each kind in every run, in this process; all of them in the long run, each in its own.
-QUICK = ("consensus-sign", "bipartite-coupling", "jacobian-offset", "signed-projector")
+# Two in every run, in this process; all of them in the long run, each in its own.
+QUICK = ("consensus-sign", "jacobian-offset")
 BY_NAME = {mutation.name: mutation for mutation in MUTATIONS}
 
 
@@ -40,12 +40,6 @@ def test_a_changed_formula_is_caught(monkeypatch, request, capsys, name):
     request.addfinalizer(jax.clear_caches)
     assert cli.main(["verify", mutation.caught_by, "--instances", "160"]) == 1
     assert f"{mutation.caught_by} corrected: refuted by" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("statement", sorted({BY_NAME[name].caught_by for name in QUICK}))
-def test_the_unchanged_formulas_are_not(capsys, statement):
-    assert cli.main(["verify", statement, "--instances", "160"]) == 0
-    assert f"{statement} corrected" not in capsys.readouterr().out
 
 
 @pytest.mark.long
