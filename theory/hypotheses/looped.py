@@ -53,13 +53,20 @@ def data(*, turning: bool = False) -> Piece:
         part = jnp.where(kind == BOUNDARY, part, noise.uniform(0.2, 0.9))
         leading, other = noise.unit(r), _no_small(noise.unit(d - r))
         coefficients = jnp.concatenate([part * leading, jnp.sqrt((1 - part) * (1 + part)) * other])
-        return {
+        found = {
             "data": with_spectrum(eigenvalues, frame, mix),
             "eigenvalues": eigenvalues,
             "frame": frame,
             "coefficients": coefficients,
             "query": einsum("ik,k->i", frame, coefficients),
         }
+        if not turning:
+            return found
+        # Where query and frame are both next to the axes every image is nearly an eigenvector.
+        even = jnp.full(d, d**-0.5)
+        turned = mean_turn(shape, found) > 2.0 * TURN
+        found["coefficients"] = jnp.where(turned, coefficients, even)
+        return found | {"query": einsum("ik,k->i", frame, found["coefficients"])}
 
     def margins(shape: Shape, case: Case) -> dict[str, Array]:
         rows, frame, values = case["data"], case["frame"], case["eigenvalues"]
