@@ -200,6 +200,7 @@ def _write(
     folder: Path, analysis: "Analysis", repetition: "Repetition | None", found: dict[str, Any]
 ) -> None:
     from pmt import figures
+    from pmt.experiments.record import csv_text
 
     drawn = {
         "spectra": figures.spectra(analysis),
@@ -210,22 +211,10 @@ def _write(
         drawn["repetition"] = figures.repetition(repetition)
     for name, figure in drawn.items():
         figures.save(figure, folder, name)
-    write_atomically(folder / "layers.csv", _csv(found["layers"]))
+    rows = [dict(_flat("", layer)) for layer in found["layers"]]
+    write_atomically(folder / "layers.csv", csv_text(rows))
     # Last, so that a folder with it is complete.
     write_json(folder / "analysis.json", found)
-
-
-def _csv(layers: list[dict[str, Any]]) -> str:
-    import csv
-    import io
-
-    rows = [dict(_flat("", layer)) for layer in layers]
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 def _flat(name: str, value: Any) -> list[tuple[str, Any]]:

@@ -116,9 +116,10 @@ def reproduce(
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     start_backend(device, dtype)
     from pmt.experiments.items import ITEMS, find_items
+    from pmt.experiments.plain_text import load_texts
 
     items = ITEMS if every else find_items(names or [])
-    texts = None if prompts is None else _read_lines(prompts)
+    texts = None if prompts is None else tuple(load_texts(prompts))
     asked = {"revision": revision, "cache_dir": cache_dir, "local_files_only": local_files_only}
     with _given(model, asked, dtype, (tokens, texts), seed, layer, items, every) as (given, items):
         done = _run(items, given, (quick, order), dtype, (out, overwrite, eigen_cache))
@@ -201,24 +202,6 @@ def _given(
                 f"its last layer, {chosen}, is repeated instead (--layer chooses another)"
             )
         yield given, tuple(kept)
-
-
-def _read_lines(path: Path) -> tuple[str, ...]:
-    """The texts of a file.
-
-    Raises:
-      RequestError: no such file, not UTF-8, nothing in it.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise RequestError(f"cannot read {path}: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise RequestError(f"{path} is not UTF-8 text; save it as such") from error
-    texts = tuple(line.strip() for line in lines if line.strip())
-    if not texts:
-        raise RequestError(f"{path} holds no text; write one a line")
-    return texts
 
 
 def _run(

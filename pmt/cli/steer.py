@@ -264,7 +264,7 @@ def _run(
     depth = len(model.schedule)
     index = require_layer(model, (config.layer or depth) - 1, all_layers=config.all_layers)
     aim = _direction(model, chosen, value, index, config.order)
-    given = {
+    given: dict[str, Any] = {
         name: None if path is None else load_tokens(path)
         for name, path in own.items()
         if name != "text"

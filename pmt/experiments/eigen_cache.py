@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from os import PathLike
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal, cast
 from zipfile import BadZipFile
 
 import numpy as np
@@ -188,7 +188,7 @@ def _unpack(found: Mapping[str, np.ndarray]) -> Principal:
         conditions=pairs.conditions,
         order=str(found["order"]),
         alpha=float(found["alpha"]),
-        case={1: 1, 2: 2, 3: 3}[int(found["case"])],  # type: ignore[arg-type]
+        case=cast(Literal[1, 2, 3], int(found["case"])),
         gap=optional("gap"),
         basis=_of_width(found["basis"]),
         second=None if second is None else int(second),

@@ -18,17 +18,14 @@ from pmt.experiments.passage import mask_name
 from pmt.experiments.plain_text import SOURCE, read_tokens
 from pmt.experiments.plain_text import sentences as plain_sentences
 from pmt.experiments.record import analysis_json
-from pmt.experiments.steered_panels import summarize_present
+from pmt.experiments.steered_panels import present_alignment
 from pmt.linalg import one_thread_each
 from pmt.numerics import require_finite
 from pmt.spectral import (
-    Alignment,
     all_directions,
-    as_directions,
     average_over_directions,
     chance,
     layer_matrix,
-    rho,
 )
 
 
@@ -90,10 +87,10 @@ def run(config: FullConfig, given: Any) -> FullMode:
                 mask=mask_name(layer.mask),
                 scale=float(layer.scale),
                 principal=own.spectrum,
-                alignment=_alignment(own.basis, before, after, present),
+                alignment=present_alignment(own.basis, before, after, present),
                 average=average_over_directions(low, high, all_directions(own.pairs, low.dtype)),
                 chance=chance(len(matrix), own.dimension),
-                plane=None if plane is None else _alignment(plane, before, after, present),
+                plane=None if plane is None else present_alignment(plane, before, after, present),
                 plane_chance=None if plane is None else chance(len(matrix), 2),
                 null={},
                 intertoken_distance=_distance(after, present),
@@ -116,19 +113,6 @@ def run(config: FullConfig, given: Any) -> FullMode:
     )
     source = "given" if given.texts else SOURCE
     return FullMode(analysis, len(present), int(present.sum()), source)
-
-
-_rho = jax.jit(rho)
-
-
-def _alignment(
-    basis: np.ndarray, before: np.ndarray, after: np.ndarray, present: np.ndarray
-) -> Alignment:
-    directions = as_directions(basis, before.dtype)
-    low, high = (
-        np.asarray(_rho(jnp.asarray(x), directions)[..., 0], np.float64) for x in (before, after)
-    )
-    return summarize_present(low, high, present)
 
 
 def _distance(x: np.ndarray, present: np.ndarray) -> float:

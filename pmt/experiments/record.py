@@ -1,5 +1,7 @@
 """Results as JSON objects, for the files that others read."""
 
+import csv
+import io
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from math import isfinite
@@ -118,3 +120,13 @@ def _rate(rate: Rate) -> dict[str, Any]:
 
 def _complex(value: complex) -> list[float]:
     return [value.real, value.imag]
+
+
+def csv_text(rows: list[dict[str, Any]]) -> str:
+    """Rows as CSV, every number such that it reads back as it was."""
+    text = io.StringIO()
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

@@ -5,9 +5,7 @@ an earlier run (results of layers, solved eigenproblems) is taken up. Either way
 the same byte for byte.
 """
 
-import csv
 import hashlib
-import io
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
@@ -21,7 +19,7 @@ from pmt.errors import RequestError
 from pmt.experiments.analysis import ModelInfo
 from pmt.experiments.chunks import Chunks
 from pmt.experiments.items import Given, Item
-from pmt.experiments.record import versions
+from pmt.experiments.record import csv_text, versions
 from pmt.files import as_json
 from pmt.models.tokens import Tokenizer
 
@@ -149,16 +147,6 @@ def run_item(
         chunks.write(name, content)
     chunks.close(found)
     return Done(item, found, chunks.folder, before=False)
-
-
-def csv_text(rows: list[dict[str, Any]]) -> str:
-    """Rows as CSV, every number such that it reads back as it was."""
-    text = io.StringIO()
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 def _digest(tokens: Any) -> str | None:

@@ -18,6 +18,7 @@ from pmt.experiments.analysis import ModelInfo, describe
 from pmt.experiments.collateral import Cost, Readout
 from pmt.experiments.compensation import compensate
 from pmt.experiments.dose_response import Curve
+from pmt.experiments.eigen_cache import Solver
 from pmt.experiments.steered_panels import Panel, Spectra, panels
 from pmt.experiments.steered_runs import FullRun, StrippedRun
 from pmt.models import Tokens
@@ -132,6 +133,7 @@ def steer(
     tokens: Any = None,
     text: Tokens | None = None,
     progress: Callable[[int], None] = _unseen,
+    solver: Solver | None = None,
 ) -> Steering:
     """Design the edit of one layer, and measure the model with and without it.
 
@@ -145,6 +147,7 @@ def steer(
       tokens: ``(prompts, n, d)`` for stripped mode; random ones if None.
       text: for full mode and for the cost; without it the cost is left out.
       progress: called with 1 for every piece of work; see `count_of_pieces`.
+      solver: of the eigenproblems; None solves each of them anew.
 
     Raises:
       RequestError: as `pmt.steering.design` and `pmt.models.editing.require_layer`; full mode
@@ -167,7 +170,7 @@ def steer(
     progress(1)
     delta = None if model.checkpoint is None else make_delta(model, index, edit)
     stored = np.dtype(model.token_table.dtype) if delta is None else _dtype_of(delta)
-    spectra = Spectra(config.order, model.token_table.dtype, progress)
+    spectra = Spectra(config.order, model.token_table.dtype, progress, solver or Solver())
     base = panels(
         run.states(None, stored), run.present, target, run.matrices(None, stored, config), spectra
     )

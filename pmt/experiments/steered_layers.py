@@ -50,7 +50,14 @@ def run(config: SteeredConfig, given: Any) -> Steering:
         doses=0,
     )
     target = rng.standard_normal(model.dimensions.d)
-    return steer(model, target, settings, tokens=given.tokens, progress=given.progress)
+    return steer(
+        model,
+        target,
+        settings,
+        tokens=given.tokens,
+        progress=given.progress,
+        solver=given.solver,
+    )
 
 
 def record(result: Steering) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from pmt.experiments.ahead import Ahead
+from pmt.experiments.eigen_cache import Solver
 from pmt.linalg import one_thread_each
 from pmt.spectral import (
     Alignment,
@@ -24,7 +25,6 @@ from pmt.spectral import (
     as_directions,
     average_over_directions,
     chance,
-    principal,
     rho,
 )
 
@@ -59,10 +59,14 @@ class Spectra:
       order: of the eigenvalues.
       dtype: of the eigendirections that are kept.
       progress: called with 1 after every solve.
+      solver: of the eigenproblems.
     """
 
-    def __init__(self, order: str, dtype: Any, progress: Callable[[int], None]) -> None:
+    def __init__(
+        self, order: str, dtype: Any, progress: Callable[[int], None], solver: Solver
+    ) -> None:
         self._order, self._dtype, self._progress = order, dtype, progress
+        self._solver = solver
         self._known: dict[bytes, tuple[Spectrum, Directions]] = {}
 
     def solve(self, matrices: Sequence[np.ndarray]) -> list[tuple[Spectrum, Directions]]:
@@ -73,7 +77,7 @@ class Spectra:
             for name, matrix in zip(names, matrices, strict=True):
                 if name not in begun:
                     begun.add(name)
-                    work = partial(principal, matrix, self._order, 1.0)
+                    work = partial(self._solver.principal, matrix, self._order, 1.0)
                     ahead.add(work, partial(self._keep, name))
             ahead.finish()
         return [self._known[name] for name in names]
@@ -113,14 +117,14 @@ def panels(
                 jax.numpy.asarray(np.asarray(x)[present][:, None]) for x in (before, after)
             )
             shown = {
-                "principal": _alignment(own.basis, before, after, present),
+                "principal": present_alignment(own.basis, before, after, present),
                 "average": average_over_directions(low, high, directions),
                 "eigenvalue": own.eigenvalue,
                 "dimension": own.dimension,
                 "chance": chance(len(target), own.dimension),
                 "cosine": float(np.linalg.norm(own.basis.T @ target)),
             }
-        toward = _alignment(target[:, None], before, after, present)
+        toward = present_alignment(target[:, None], before, after, present)
         found.append(Panel(index=layer + 1, target=toward, **shown))
     return tuple(found)
 
@@ -152,7 +156,8 @@ def summarize_present(before: np.ndarray, after: np.ndarray, present: np.ndarray
 _rho = jax.jit(rho)
 
 
-def _alignment(basis: np.ndarray, before: Any, after: Any, present: np.ndarray) -> Alignment:
+def present_alignment(basis: np.ndarray, before: Any, after: Any, present: np.ndarray) -> Alignment:
+    """Alignment of states ``(batch, n, d)`` with a line or plane ``(d, 1 or 2)``; no padding."""
     directions = as_directions(basis, np.asarray(before).dtype)
     low, high = (
         np.asarray(_rho(jax.numpy.asarray(x), directions)[..., 0], np.float64)
