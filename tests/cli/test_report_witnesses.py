@@ -6,11 +6,9 @@ import pytest
 
 from pmt.cli import witness_drawings, witness_map
 from pmt.cli.report import _refutations
-from theory import registry
+from tests.known_statements import STATEMENTS
 from theory.results import ClauseResult, Evaluated, FormResult, StatementResult
 from theory.statement import Shape
-
-STATEMENTS = registry.statements()
 
 
 def explicit():

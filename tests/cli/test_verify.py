@@ -9,6 +9,7 @@ import jax
 import pytest
 
 from pmt import cli
+from tests.known_statements import STATEMENTS
 from theory import registry
 
 FORM_KEYS = [
@@ -54,7 +55,7 @@ def test_the_list_shows_every_statement_and_computes_nothing(capsys, monkeypatch
     assert cli.main(["verify", "--list", "--json", str(path)]) == 0
     out = capsys.readouterr().out
     listed = json.loads(path.read_text())["statements"]
-    for statement in registry.statements().values():
+    for statement in STATEMENTS.values():
         assert statement.id in out
         assert statement.id in [entry["id"] for entry in listed]
 
@@ -101,7 +102,7 @@ def test_a_wrong_request_ends_with_2_and_one_sentence(capsys, arguments):
 
 
 def test_a_status_that_differs_ends_with_1(capsys, monkeypatch):
-    statement = registry.statements()["lemma-13"]
+    statement = STATEMENTS["lemma-13"]
     wrong = dataclasses.replace(
         statement, paper=dataclasses.replace(statement.paper, expected="refuted")
     )
@@ -143,9 +144,6 @@ def test_a_folder_of_somebody_else_is_refused_before_the_work(tmp_path, capsys, 
     monkeypatch.setattr("theory.verify.verify", pytest.fail)
     assert cli.main(["verify", "--out", str(tmp_path)]) == 2
     assert "--overwrite" in capsys.readouterr().err
-
-
-STATEMENTS = registry.statements()
 
 
 def only(monkeypatch, **statements):

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from jax import lax
 
-from theory import oracles, registry
+from tests.known_statements import STATEMENTS
+from theory import oracles
 from theory.hunt import Engine, Hunter
 from theory.hunt.engine import STEPS
 from theory.margin import inequality
@@ -18,7 +19,6 @@ from theory.shrink import shrink
 from theory.statement import Clause, Form, Hypotheses, Piece, Shape
 from theory.verify import Runner
 
-STATEMENTS = registry.statements()
 SMALL = (Shape(2, 2),)
 
 

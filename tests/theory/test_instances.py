@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from theory import instances, noise, registry, strategies
+from tests.known_statements import STATEMENTS
+from theory import instances, noise, strategies
 from theory.compilation import quick_options
 
 COUNT = 200
 CLAUSES = {
     f"{statement.id} {name} {clause.name}": clause
-    for statement in registry.statements().values()
+    for statement in STATEMENTS.values()
     for name, form in statement.forms.items()
     for clause in form.clauses
 }

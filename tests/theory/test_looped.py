@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from pmt.looped import core, manifold, two_scalar
+from tests.known_statements import STATEMENTS
 from tests.tolerance import assert_close
 from theory import looped_conclusions as conclusions
 from theory import oracles_looped as oracle
-from theory import registry, verify
+from theory import verify
 from theory.hypotheses.looped import signed_permutations
 from theory.statement import Shape
 
-STATEMENTS = registry.statements()
 RNG = np.random.default_rng(11)
 
 

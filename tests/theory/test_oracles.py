@@ -7,8 +7,9 @@ import pytest
 
 from pmt.dynamics import MultiHead, Oja, SingleHead
 from pmt.stability import conditions, jacobian, spectrum
+from tests.known_statements import STATEMENTS
 from tests.tolerance import assert_close
-from theory import conclusions, instances, noise, oracles, registry
+from theory import conclusions, instances, noise, oracles
 from theory.statement import Shape
 
 RNG = np.random.default_rng(7)
@@ -22,7 +23,7 @@ def tokens(n, d):
 
 def drawn(statement, form, clause, count):
     """A few instances of a clause, largest shape, as NumPy."""
-    forms = registry.statements()[statement].forms
+    forms = STATEMENTS[statement].forms
     (found,) = [c for c in forms[form].clauses if c.name == clause]
     shape = found.hypotheses.shapes[-1]
     source = noise.raw(11, count)

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from theory import instances, margin, registry, strategies
+from tests.known_statements import STATEMENTS
+from theory import instances, margin, strategies
 from theory.statement import Hypotheses, Piece, Shape
 
-STATEMENTS = registry.statements()
 CLAUSES = {
     f"{name}: {clause.name}": clause
     for name, statement in STATEMENTS.items()

@@ -5,27 +5,28 @@ import types
 import pytest
 
 from pmt.errors import RequestError
+from tests.known_statements import STATEMENTS
 from theory import registry
 from theory.numbers import BEYOND, DISCREPANCIES, NUMBERS
 from theory.statement import numbered
 
 
 def test_no_number_of_the_paper_is_missing():
-    known = registry.statements()
+    known = STATEMENTS
     covered = {number for one in known.values() for number in (one.id, *one.covers)}
     assert covered == set(NUMBERS)
     assert set(DISCREPANCIES.values()) <= covered
 
 
 def test_a_number_finds_the_statement_that_covers_it():
-    known = registry.statements()
+    known = STATEMENTS
     for number in NUMBERS:
         (found,) = registry.choose([number], known)
         assert number in (found.id, *found.covers)
 
 
 def test_every_statement_says_what_it_is():
-    for name, statement in registry.statements().items():
+    for name, statement in STATEMENTS.items():
         assert statement.id == name
         assert statement.source and statement.text
         if statement.paper is None:
@@ -39,7 +40,7 @@ def test_every_statement_says_what_it_is():
 
 
 def test_both_forms_have_something_that_can_fail():
-    for statement in registry.statements().values():
+    for statement in STATEMENTS.values():
         for form in statement.forms.values():
             twins = [clause.twin for clause in form.clauses if clause.twin]
             witnesses = [e for clause in form.clauses for e in clause.explicit]
@@ -50,12 +51,12 @@ def test_both_forms_have_something_that_can_fail():
 
 
 def test_numbers_sort_as_numbers():
-    names = list(registry.statements())
+    names = list(STATEMENTS)
     assert names.index("lemma-4") < names.index("lemma-10")
 
 
 def test_an_unknown_id_names_the_close_ones():
-    known = registry.statements()
+    known = STATEMENTS
     with pytest.raises(RequestError, match="did you mean .*theorem-2"):
         registry.choose(["theorem2"], known)
     with pytest.raises(RequestError, match="--list"):
@@ -67,7 +68,7 @@ def test_an_unknown_id_names_the_close_ones():
 
 
 def test_two_statements_with_one_id_are_refused():
-    statement = registry.statements()["lemma-2"]
+    statement = STATEMENTS["lemma-2"]
     module = types.ModuleType("theory_double")
     for name in ("first", "second"):
         function = numbered(lambda: statement)

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 
 from pmt.errors import RequestError
-from theory import registry, replay, verify
-
-STATEMENTS = registry.statements()
+from tests.known_statements import STATEMENTS
+from theory import replay, verify
 
 
 @pytest.fixture(scope="module")

@@ -4,13 +4,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from theory import instances, registry, simplify
+from tests.known_statements import STATEMENTS
+from theory import instances, simplify
 from theory.hunt import Engine, Hunter
 from theory.margin import inequality
 from theory.shrink import shrink
 from theory.statement import Clause, Form, Hypotheses, Piece, Shape
-
-STATEMENTS = registry.statements()
 
 
 @pytest.mark.parametrize(

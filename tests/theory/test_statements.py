@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from theory import registry, verify
+from tests.known_statements import STATEMENTS
+from theory import verify
 from theory.numbers import DISCREPANCIES
 
-STATEMENTS = registry.statements()
 # Few enough that every clause compiles at one shape only.
 COUNT = 30
 # Statements of the paper that are false as read, by number; each has an explicit witness.
