@@ -10,9 +10,8 @@ from theory import instances
 from theory import linearization as lin
 from theory import witnesses_softmax as told
 from theory.hypotheses import clusters, general
-from theory.margin import Margin, equivalent, every, identity
+from theory.margin import Margin, differs, equivalent, every, identity
 from theory.self_attention import PAPER
-from theory.softmax_equilibria import differs
 from theory.statement import (
     Case,
     Clause,

@@ -59,6 +59,12 @@ def identity(error: Any, *, scale: Any, size: Any, conditioning: Any = 1.0) -> M
     return Margin(value, jnp.full_like(value, _IDENTITY_TOLERANCE))
 
 
+def differs(value: Any, *, scale: Any, size: Any, conditioning: Any = 1.0) -> Margin:
+    """The contrary of ``identity``: ``value`` is not 0, beyond what rounding can make of 0."""
+    same = identity(value, scale=scale, size=size, conditioning=conditioning)
+    return Margin(-same.value, same.tolerance)
+
+
 def every(*margins: Margin) -> Margin:
     """The conjunction: the first violated, else undecided, else smallest of the margins."""
     values = jnp.stack([m.value for m in margins])

@@ -130,9 +130,9 @@ def ii_1() -> Statement:
             text="alpha u'Dx_i = ((1 + |y_i|)/2) |Dx_i|^2 for every alpha, so w = m'Vm obeys "
             "w(X+) - w(X) = (1/(alpha n)) sum_i (1 + |y_i|)|Dx_i|^2 + Dm'V Dm. It ascends for all "
             "alpha if V > 0, else for alpha <= 1/|lambda_d|, and no larger bound holds for all n. "
-            "For n = 1 it ascends exactly for alpha <= -2/(lambda_{d-1} + lambda_d); for n >= 2 "
-            "and d = 2 the largest alpha |lambda_2| is between 2n/(2n - 1) and (2n - 1)/(2n - 2), "
-            "and sqrt(n/(n - 1)) if lambda_2 = -lambda_1.",
+            "For n = 1 it ascends exactly for alpha <= -2/(lambda_{d-1} + lambda_d); for n >= 2, "
+            "d = 2 and lambda_1 > 0 it fails above alpha |lambda_2| = (2n - 1)/(2n - 2) and, by "
+            "numerical evidence, holds up to 2n/(2n - 1).",
             expected="supported",
             clauses=(
                 Clause(

@@ -1,7 +1,9 @@
 """How large a step may be for a given number of tokens before w = mᵀ V m can fall, II.1.
 
-In the plane (d = 2, λ_1 > 0 > λ_2) w falls first at states where n − 1 equal tokens are all but
-cancelled by their update, y = x + α V m → 0, so that a hair decides where they jump to.
+In the plane (d = 2, λ_1 > 0 > λ_2) w falls at states where n − 1 equal tokens are all but cancelled
+by their update, y = x + α V m → 0, so that a hair decides where they jump to. That it falls there
+from the smallest step on is what searches find, not proved; the ranges that theory II.1 quotes for
+n >= 3 end higher, where a search had not found these states.
 """
 
 from types import ModuleType
@@ -195,7 +197,8 @@ def clauses() -> tuple[Clause, Clause]:
     return (
         Clause(
             name="given n, below",
-            text="d = 2, lambda_1 > 0 > lambda_2: w ascends for alpha |lambda_2| <= 2n/(2n - 1)",
+            text="d = 2, lambda_1 > 0 > lambda_2: w ascends for alpha |lambda_2| <= 2n/(2n - 1) "
+            "(numerical evidence)",
             hypotheses=Hypotheses(
                 (hyp.symmetric_value(last="negative"), hyp.tokens(), _safe()),
                 (Shape(2, 2), Shape(4, 2)),

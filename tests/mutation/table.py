@@ -380,7 +380,15 @@ MUTATIONS: tuple[Mutation, ...] = (
     *_in(
         "theory/any_mask.py",
         ("mask-identity", "+ jnp.eye(size)", "+ 2 * jnp.eye(size)", "ii.6"),
+    ),
+    *_in(
+        "theory/any_step.py",
         ("asymmetric-room", "2.0 * (own - pair[0])", "(own - pair[0])", "section-d.4.3"),
+    ),
+    *_in(
+        "theory/oja_step_range.py",
+        ("step-range", "return 2.0 * n / (2.0 * n - 1.0)", "return n / (n - 1.0)", "ii.1"),
+        ("step-range-cancelled", "+ n - 1, n / second", "+ n, n / second", "ii.1"),
     ),
     *_in(
         "theory/large_steps.py",

@@ -4,8 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from theory import any_mask, oracles, oracles_softmax
-from theory.any_mask import ROTATING_AWAY
+from theory import any_step, oracles, oracles_softmax
+from theory.any_step import ROTATING_AWAY
 
 
 @pytest.mark.parametrize("mask", ["full", "causal", "others"])
@@ -104,4 +104,4 @@ def test_the_witness_tells_its_multipliers():
     largest = max(np.hypot(*z) for z in found["multipliers"])
     assert largest == pytest.approx(abs(1 + 0.06 * (0.9 + 2j)) / 1.06, abs=1e-9)
     assert found["bound"] == pytest.approx(0.0525, abs=5e-5)
-    assert any_mask.section_d_4_3().paper is not None
+    assert any_step.section_d_4_3().paper is not None
