@@ -2,7 +2,8 @@
 
 Inside ``jit``, ``vmap`` and ``grad`` the drivers are ordinary functions of arrays: to run a family
 of systems, ``jax.vmap(lambda s, x: simulate(s, x, steps))(systems, x0)``. Values are checked at
-the boundary only, where they are concrete.
+the boundary only, where they are concrete. Many starts of a small system run in chunks on a CPU
+(``pmt.dynamics.chunked``), many times faster, when called outside of these transformations.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,6 +19,7 @@ from jax.tree_util import register_dataclass
 from jaxtyping import Array, Float, Int
 
 from pmt import sphere
+from pmt.dynamics import chunked
 from pmt.dynamics.implicit import implicit_derivative
 from pmt.dynamics.outcome import Outcome
 from pmt.dynamics.systems import LayerStack, check_system
@@ -103,9 +105,9 @@ def check_tokens(x: Any, system: Any) -> None:
         raise RequestError(
             f"x0 is {x.dtype} but the system is {weights.dtype}; convert one of them"
         )
-    require_finite("x0", x)
-    if not is_concrete(x):
+    if not is_concrete(x) or _certainly_unit(x):
         return
+    require_finite("x0", x)
     norms = np.linalg.norm(np.asarray(x, np.float64), axis=-1)
     off = np.abs(norms - 1.0)
     if off.size and off.max() > 64 * x.shape[-1] * epsilon(x.dtype):
@@ -114,6 +116,16 @@ def check_tokens(x: Any, system: Any) -> None:
             f"the token at {where} of x0 has norm {norms[where]:.6g}; tokens are unit vectors: "
             "replace zero tokens and pass x0 through pmt.sphere.normalize"
         )
+
+
+def _certainly_unit(x: Any) -> bool:
+    """Whether one cheap pass finds finite tokens of unit length; False decides nothing."""
+    if x.dtype.itemsize not in (4, 8):
+        return False
+    array = np.asarray(x)
+    squares = np.einsum("...c,...c->...", array, array)
+    # |x|² is twice as far from 1 as |x|: the pass is stricter than what is refused.
+    return bool(np.all(np.abs(squares - 1.0) <= 32 * x.shape[-1] * epsilon(x.dtype)))
 
 
 def _first_weight(system: Any) -> Any:
@@ -170,8 +182,13 @@ def simulate(
         raise RequestError(f"keep is {keep!r}; it must be 'path' or 'last'")
     steps = _check_steps(system, steps)
     chosen = OBSERVABLES if observables is None else observables
-    run = partial(_simulate, steps=steps, keep=keep, observables=tuple(chosen.items()))
-    return run(system, x0)
+    named = tuple(chosen.items())
+    formulation = chunked.choose_formulation(system, x0)
+    if formulation is not None:
+        many = chunked.simulate_many(formulation, system, x0, steps, keep, named)
+        if many is not None:
+            return Simulation(*many)
+    return _simulate(system, x0, steps=steps, keep=keep, observables=named)
 
 
 def _check_steps(system: Any, steps: int | None) -> int:
@@ -267,7 +284,11 @@ def run_to_equilibrium(
         tolerance = 16 * epsilon(x0.dtype) * x0.shape[-1] ** 0.5
     if not 0 < tolerance < 1:
         raise RequestError(f"tolerance is {tolerance!r}; it must lie strictly between 0 and 1")
-    return _run(system, x0, jnp.asarray(tolerance, x0.dtype), jnp.int32(max_steps))
+    limits = jnp.asarray(tolerance, x0.dtype), jnp.int32(max_steps)
+    formulation = chunked.choose_formulation(system, x0)
+    if formulation is not None:
+        return EquilibriumRun(**chunked.run_many(formulation, system, x0, *limits))
+    return _run(system, x0, *limits)
 
 
 @jax.jit
