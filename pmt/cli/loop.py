@@ -2,11 +2,10 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
-from pmt.cli.answers import line
 from pmt.cli.exits import Status
 from pmt.cli.options import (
     Device,
@@ -21,11 +20,6 @@ from pmt.cli.options import (
 from pmt.cli.screen import progress, show
 from pmt.errors import RequestError
 from pmt.files import prepare_output_directory, write_json
-
-if TYPE_CHECKING:
-    from pmt.experiments.loop_figure_1 import LoopFigure1
-    from pmt.experiments.loop_figure_2 import LoopFigure2
-    from pmt.experiments.loop_norms import LoopNorms
 
 loop = typer.Typer(
     add_completion=False,
@@ -88,11 +82,11 @@ Resume = Annotated[
     bool, typer.Option("--resume", help="Go on from the checkpoint in --out, bit for bit.")
 ]
 Study = Annotated[
-    Literal["repeat", "norms"],
+    Literal["repeat", "norms", "noise"],
     typer.Option(
         "--study",
         help="repeat: one trained layer applied L times (Fig. 2); norms: every normalisation and "
-        "start at equal tuning.",
+        "start at equal tuning; noise: how few samples keep it from the power method.",
     ),
 ]
 
@@ -143,6 +137,7 @@ def train(
         raise RequestError(message)
     folder = _folder(out, "pmt loop train", overwrite, resume)
     platform = start_backend(device, dtype)
+    from pmt.cli.loop_lines import training_lines
     from pmt.experiments.loop_figure_1 import (
         FIGURE_1,
         FIGURE_1_QUICK,
@@ -180,7 +175,7 @@ def train(
             resume=resume,
             advance=advance,
         )
-    show(*_training_lines(result, platform))
+    show(*training_lines(result, platform))
     if folder is not None:
         from pmt.figures.looped import loop_training
         from pmt.figures.style import save
@@ -210,20 +205,21 @@ def compare(
     repeat: one layer is trained against a power step, with Norm and without, and applied L = 1..25
     times; its gaps from the algorithm and from the truth, and its contraction beside R* and
     lam_(r+1)/lam_1. norms: every normalisation from both kinds of start, each at the best of the
-    same learning rates, for the scale-free loss.
+    same learning rates, for the scale-free loss. noise: how the gap from the algorithm falls with
+    the samples of a batch, and of a fixed training set.
 
     For instance: pmt loop compare --quick --study norms --out norms
     """
-    if resume and study == "norms":
-        message = "--study norms keeps no checkpoint; give --resume with --study repeat only"
+    if resume and study != "repeat":
+        message = f"--study {study} keeps no checkpoint; give --resume with --study repeat only"
         raise RequestError(message)
     folder = _folder(out, "pmt loop compare", overwrite, resume)
     start_backend(device, dtype)
     changed: dict[str, Any] = {"seed": seed, "dtype": dtype}
     if seeds is not None:
         changed["seeds"] = seeds
-    run = _compare_norms if study == "norms" else _compare_repeated
-    return run(changed, epochs, quick, resume, folder, json)
+    runs = {"repeat": _compare_repeated, "norms": _compare_norms, "noise": _compare_noise}
+    return runs[study](changed, epochs, quick, resume, folder, json)
 
 
 def _compare_repeated(
@@ -234,6 +230,7 @@ def _compare_repeated(
     folder: Path | None,
     json: Path | None,
 ) -> int:
+    from pmt.cli.loop_lines import repeated_lines
     from pmt.experiments.loop_figure_1 import shorter
     from pmt.experiments.loop_figure_2 import (
         FIGURE_2,
@@ -249,7 +246,7 @@ def _compare_repeated(
     config = replace(config, training=training)
     with progress("epochs", total=training.epochs * len(config.norms)) as advance:
         result = loop_figure_2(config, folder=folder, resume=resume, advance=advance)
-    show(*_repeated_lines(result))
+    show(*repeated_lines(result))
     if folder is not None:
         from pmt.figures.looped import loop_comparison
         from pmt.figures.style import save
@@ -270,6 +267,7 @@ def _compare_norms(
     json: Path | None,
 ) -> int:
     del resume
+    from pmt.cli.loop_lines import norms_table
     from pmt.experiments.loop_norms import NORMS_QUICK, NORMS_STUDY, loop_norms, norms_json
 
     config = NORMS_QUICK if quick else NORMS_STUDY
@@ -279,7 +277,7 @@ def _compare_norms(
     config = replace(config, training=training)
     with progress("epochs", total=config.epochs) as advance:
         result = loop_norms(config, advance=advance)
-    show(_norms_table(result))
+    show(norms_table(result))
     if folder is not None:
         from pmt.figures.looped import loop_norms as drawn
         from pmt.figures.style import save
@@ -290,110 +288,38 @@ def _compare_norms(
     return Status.DONE
 
 
+def _compare_noise(
+    changed: dict[str, Any],
+    epochs: int | None,
+    quick: bool,
+    resume: bool,
+    folder: Path | None,
+    json: Path | None,
+) -> int:
+    del resume
+    from pmt.cli.loop_lines import noise_lines
+    from pmt.experiments.loop_noise import NOISE_QUICK, NOISE_STUDY, loop_noise, noise_json
+
+    if epochs is not None:
+        message = "--epochs is not an option of --study noise, whose runs have equally many steps"
+        raise RequestError(message)
+    config = NOISE_QUICK if quick else NOISE_STUDY
+    config = replace(config, training=replace(config.training, **changed))
+    with progress("epochs", total=config.epochs) as advance:
+        result = loop_noise(config, advance=advance)
+    show(*noise_lines(result))
+    if folder is not None:
+        from pmt.figures.loop_noise import loop_noise as drawn
+        from pmt.figures.style import save
+
+        save(drawn(result), folder, "loop-noise")
+    if json is not None:
+        write_json(json, noise_json(result))
+    return Status.DONE if all(one.finite for one in result.series) else Status.ANSWER_IS_NO
+
+
 def _folder(out: Path | None, writer: str, overwrite: bool, resume: bool) -> Path | None:
     if resume and out is None:
         message = "--resume needs the folder of the stopped run; give it with --out"
         raise RequestError(message)
     return out and prepare_output_directory(out, writer=writer, overwrite=overwrite)
-
-
-def _training_lines(result: "LoopFigure1", platform: str) -> list[str]:
-    import numpy as np
-
-    training = result.training
-    config, last = training.config, {n: v[-1] for n, v in training.history.items()}
-    scores = np.abs(training.walk_scores)
-    batch = "all samples" if config.full_batch else f"batch {config.batch}"
-    lines = [
-        line(
-            "model",
-            f"d = {config.d}, n = {config.n}, L = {config.loops}, norm {config.norm}, "
-            f"{config.start} start, {config.dtype} on {platform}",
-        ),
-        line(
-            "training",
-            f"{config.steps} steps of rate {config.rate:g}, {batch}, {config.draw} samples, "
-            f"{_counted(config.seeds, 'seed')}; {training.seconds:.1f} s in this process",
-        ),
-        line("v, w", f"{_over_seeds(last['v'])}, {_over_seeds(last['w'])}"),
-    ]
-    if result.scalars is not None:
-        path = result.scalars
-        lines.append(
-            line("two scalars", f"v, w = {path.v[-1]:.4g}, {path.w[-1]:.4g} at the same step")
-        )
-    for seed, pair in enumerate(result.exponents):
-        if pair is not None:
-            fitted = [f"{one.value:.3f} +- {one.half_width:.3f}" for one in pair]
-            text = f"v {fitted[0]}, w {fitted[1]} (theory 1/4), seed {config.seed + seed}"
-            lines.append(line("exponents", text))
-    share = np.mean(scores <= 3.0)
-    return [
-        *lines,
-        line(
-            "manifold",
-            f"V off by {_over_seeds(last['off_value'])}, W by {_over_seeds(last['off_key'])}; "
-            f"{share:.2%} of the entries within 3 deviations of the noise's walk",
-        ),
-        line(
-            "loss",
-            f"train {_over_seeds(last['train_loss'])}, test {_over_seeds(last['test_loss'])}, "
-            f"power method {_over_seeds(training.power_loss)}",
-        ),
-        line(
-            "angles",
-            f"model to algorithm {_over_seeds(last['algorithm_angle'])}, model to truth "
-            f"{_over_seeds(last['truth_angle'])}, algorithm to truth "
-            f"{_over_seeds(training.power_angle)} (radians, test means)",
-        ),
-    ]
-
-
-def _repeated_lines(result: "LoopFigure2") -> list[str]:
-    value, error = result.gamma
-    lines = [line("gamma*", f"{value:.5f} +- {error:.5f} (one standard error), without Norm")]
-    for norm, one in result.repeated.items():
-        done = result.trainings[norm]
-        last = {name: values[-1] for name, values in done.history.items()}
-        lines += [
-            line(norm, f"loss of one layer: test {_over_seeds(last['test_loss'])}"),
-            line(
-                "",
-                f"rho = {_over_seeds(last['v'] * last['w'])}; contraction a loop measured "
-                f"{_over_seeds(one.factor)}, at this rho {_over_seeds(one.predicted)}",
-            ),
-            line(
-                "",
-                f"after {result.config.most_loops} loops: to the algorithm "
-                f"{_over_seeds(one.algorithm_angle[-1])}, to the truth "
-                f"{_over_seeds(one.truth_angle[-1])} (radians)",
-            ),
-        ]
-    ratio = next(iter(result.repeated.values())).power
-    return [
-        *lines,
-        line("predicted", f"R* = {_over_seeds(result.bound)}, lam_2/lam_1 = {_over_seeds(ratio)}"),
-    ]
-
-
-def _norms_table(result: "LoopNorms") -> Any:
-    from rich.table import Table
-
-    table = Table("start", "norm")
-    for name in ("rate", "sin^2, test", "power method", "to algorithm", "off manifold", "rho"):
-        table.add_column(name, justify="right")
-    for row in result.rows:
-        values = (row.test_loss, row.power_loss, row.algorithm_angle, row.off_share, row.rho)
-        rate = f"{row.rate:g}{' (edge)' if row.edge else ''}"
-        table.add_row(row.start, row.norm, rate, *(_over_seeds(each) for each in values))
-    return table
-
-
-def _over_seeds(values: Any) -> str:
-    """One number, or the range of the seeds."""
-    low, high = float(values.min()), float(values.max())
-    return f"{low:.4g}" if len(values) == 1 else f"{low:.4g}..{high:.4g}"
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pmt.cli import main
-from pmt.experiments import loop_figure_2, loop_norms
+from pmt.experiments import loop_figure_2, loop_noise, loop_norms
 from pmt.figures import looped as figures
 from pmt.looped import training
 
@@ -80,7 +80,7 @@ def check_training_figure(result, figure):
     lines = {line.get_label(): line for line in by_title["growth of w and v"].lines}
     measured = result.training.history["w"][1:]
     np.testing.assert_allclose(lines["w"].get_ydata(), measured.mean(axis=1))
-    x, y = np.log(lines["t^¼"].get_xdata()), np.log(lines["t^¼"].get_ydata())
+    x, y = np.log(lines["$t^{1/4}$"].get_xdata()), np.log(lines["$t^{1/4}$"].get_ydata())
     np.testing.assert_allclose(np.diff(y) / np.diff(x), 0.25)
     np.testing.assert_allclose(lines["two scalars"].get_ydata(), result.scalars.w[1:])
     assert result.scalars.v[0] == 0.7
@@ -112,6 +112,13 @@ def small(monkeypatch):
         rates=(0.1, 0.2),
     )
     monkeypatch.setattr(loop_norms, "NORMS_QUICK", norms)
+    noise = loop_noise.NoiseConfig(
+        replace(loop_noise.NOISE_QUICK.training, d=3, n=6, test=200, loops=3, epochs=1),
+        samples=(16, 128),
+        steps=400,
+        draws=("fresh",),
+    )
+    monkeypatch.setattr(loop_noise, "NOISE_QUICK", noise)
 
 
 def test_compare_keeps_the_two_gaps_apart(small, tmp_path, capsys, drawn):
@@ -168,9 +175,35 @@ def test_compare_norms_at_equal_tuning(small, tmp_path, capsys):
     assert (tmp_path / "n" / "loop-norms.png").exists()
 
 
+def test_compare_noise_falls_with_the_samples(small, tmp_path, capsys):
+    record = tmp_path / "s.json"
+    run = ("compare", "--study", "noise", "--quick")
+    assert loop(*run, "--out", tmp_path / "s", "--json", record) == 0
+    assert "goes as samples^(" in capsys.readouterr().out
+    found = json.loads(record.read_text())
+    (one,) = found["series"]
+    assert one["draw"] == "fresh"
+    assert np.all(np.array(one["angle"]) > np.array(one["manifold_angle"]))
+    assert -0.9 < one["slope"] < -0.2
+    assert (tmp_path / "s" / "loop-noise.svg").exists()
+
+
+def test_the_law_of_the_noise():
+    samples = (10, 100, 1000)
+    excess = 0.5 * np.array(samples, float)[:, None] ** -0.5 * np.array([[1.0, 1.0]])
+    slope, error, needed = loop_noise._law(samples, excess)
+    assert slope == pytest.approx(-0.5) and error == pytest.approx(0.0, abs=1e-9)
+    assert needed == pytest.approx(2500.0)
+    assert np.isnan(loop_noise._law(samples, np.full((3, 2), np.nan))).all()
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
+        (
+            ("compare", "--study", "noise", "--epochs", 4),
+            "--epochs is not an option of --study noise",
+        ),
         (("train", "--resume"), "--resume needs the folder of the stopped run; give it with --out"),
         (("train", "--batch", 4, "--full-batch"), "--batch and --full-batch contradict each other"),
         (("train", "--fresh", "--full-batch"), "--fresh and --full-batch contradict each other"),
