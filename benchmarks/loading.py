@@ -64,7 +64,7 @@ def write_gpt2(
 
 def rows(quick: bool) -> list[dict[str, Any]]:
     """One row for the whole model and one for its layers one at a time, against the same peer."""
-    peer = _peer()
+    peer = peer_python()
     ways = ["model", "layers", *(["transformers"] if peer else [])]
     with tempfile.TemporaryDirectory() as folder:
         write_gpt2(Path(folder), **SIZE)
@@ -145,7 +145,7 @@ def _both(
     return {"ours": median(ours), "peer": median(peer)}
 
 
-def _peer() -> str | None:
+def peer_python() -> str | None:
     """The interpreter with torch and transformers, if there is one."""
     if PEER_VARIABLE in os.environ:
         return os.environ[PEER_VARIABLE]

@@ -10,6 +10,7 @@ import math
 import os
 import secrets
 import stat
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from enum import Enum
@@ -22,6 +23,7 @@ Content = bytes | str | Callable[[BinaryIO], object]
 
 _MARKER = ".pmt-output.json"
 TEMPORARY_START = ".pmt-tmp-"
+_HOUR = 3600.0
 
 
 def write_atomically(path: str | os.PathLike[str], content: Content) -> Path:
@@ -152,11 +154,53 @@ def require_writable_file(path: str | os.PathLike[str]) -> Path:
     try:
         # Asking for permission and having it differ (a superuser, a read-only disk), so try.
         os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
-        probe.unlink()
+        # Unlocked, and so a leftover to a process that clears the folder meanwhile.
+        probe.unlink(missing_ok=True)
     except OSError as error:
         message = f"cannot write {target}: {error.strerror}"
         raise RequestError(message) from error
     return target
+
+
+def remove_leftovers(folder: str | os.PathLike[str], *, below: bool = True) -> int:
+    """Remove, in a folder and (unless not ``below``) those below it, what killed processes wrote.
+
+    A file that is being written is locked by its writer, whose lock ends with it whatever the way;
+    so the files of a living process, this one's too, are left alone. Where the system has no such
+    locks, those of the last hour are left alone.
+
+    Returns:
+      How many there were.
+    """
+    removed = 0
+    name = f"{TEMPORARY_START}*"
+    for path in Path(folder).rglob(name) if below else Path(folder).glob(name):
+        try:
+            with open(path, "rb") as file:
+                held = _lock(file.fileno())
+                old = time.time() - os.fstat(file.fileno()).st_mtime > _HOUR
+                if held if held is not None else old:
+                    path.unlink()
+                    removed += 1
+        except OSError:
+            # Renamed or removed meanwhile, or another user's.
+            continue
+    return removed
+
+
+def _lock(descriptor: int) -> bool | None:
+    """Whether an open file is now locked here; False if it is elsewhere, None if none can be."""
+    try:
+        import fcntl
+    except ImportError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
 
 
 def _key(key: Any, where: str) -> str:
@@ -189,19 +233,37 @@ def _replace(target: Path, content: Content) -> None:
     if target.is_dir():
         message = f"cannot write {target}: it is a folder"
         raise RequestError(message)
-    temporary = target.parent / _temporary_name()
+    temporary, descriptor = _new_file(target.parent)
     try:
-        # As `open` would make the file, so that the umask decides about its mode.
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        # Renamed while it is open, and so locked: see `remove_leftovers`.
         with open(descriptor, "wb") as file:
             _fill(file, content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, target)
+            if os.name != "nt":
+                os.replace(temporary, target)
+        if os.name == "nt":
+            os.replace(temporary, target)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     _force_to_disk(target.parent)
+
+
+def _new_file(folder: Path) -> tuple[Path, int]:
+    """A temporary file of our own, open and locked."""
+    while True:
+        path = folder / _temporary_name()
+        try:
+            # As `open` would make the file, so that the umask decides about its mode.
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+        # Another process may have taken it for a leftover before it was locked.
+        if _lock(descriptor) is not False and os.fstat(descriptor).st_nlink > 0:
+            return path, descriptor
+        os.close(descriptor)
 
 
 def _temporary_name() -> str:

@@ -6,6 +6,8 @@ import math
 import os
 import stat
 import struct
+import subprocess
+import sys
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -21,6 +23,7 @@ from pmt.errors import RequestError
 from pmt.files import (
     as_json,
     prepare_output_directory,
+    remove_leftovers,
     require_writable_file,
     write_atomically,
     write_json,
@@ -252,3 +255,73 @@ class TestRequireWritableFile:
 
     def test_standard_output_may_be_a_file(self):
         assert require_writable_file("/dev/stdout") == Path("/dev/stdout")
+
+    def test_another_process_may_clear_the_folder_meanwhile(self, tmp_path, monkeypatch):
+        close = os.close
+
+        def cleared(descriptor):
+            close(descriptor)
+            assert remove_leftovers(tmp_path) == 1
+
+        monkeypatch.setattr(os, "close", cleared)
+        assert require_writable_file(tmp_path / "a") == tmp_path / "a"
+
+
+SLOW = """
+import sys, time
+from pmt.files import write_atomically
+def content(file):
+    file.write(b"half"); file.flush()
+    print("writing", flush=True)
+    time.sleep(600)
+write_atomically(sys.argv[1], content)
+"""
+
+
+def test_fault_74_what_a_killed_process_was_writing_is_removed_and_no_other(tmp_path):
+    """While its writer lives a file is left alone, however long it takes."""
+    (tmp_path / "below").mkdir()
+    writer = subprocess.Popen(
+        [sys.executable, "-c", SLOW, tmp_path / "below" / "a"], stdout=subprocess.PIPE
+    )
+    try:
+        assert writer.stdout.readline() == b"writing\n"
+        (half,) = (tmp_path / "below").iterdir()
+        os.utime(half, (0, 0))
+        assert remove_leftovers(tmp_path) == 0
+        assert half.exists()
+    finally:
+        writer.kill()
+        writer.communicate()
+    (tmp_path / "below" / "other").write_text("kept")
+    assert remove_leftovers(tmp_path, below=False) == 0
+    assert remove_leftovers(tmp_path) == 1
+    assert [path.name for path in (tmp_path / "below").iterdir()] == ["other"]
+    assert remove_leftovers(tmp_path / "nothing") == 0
+
+
+def test_without_locks_files_of_the_last_hour_are_left_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "_lock", lambda descriptor: None)
+    old, new = (tmp_path / f"{files.TEMPORARY_START}{name}" for name in ("old", "new"))
+    for path in (old, new):
+        path.write_text("half")
+    os.utime(old, (0, 0))
+    assert remove_leftovers(tmp_path) == 1 and list(tmp_path.iterdir()) == [new]
+    assert write_atomically(tmp_path / "a", "x").read_text() == "x"
+
+
+def test_a_file_that_was_taken_for_a_leftover_before_it_was_locked_is_written_again(
+    tmp_path, monkeypatch
+):
+    lock, calls = files._lock, []
+
+    def late(descriptor):
+        calls.append(descriptor)
+        if len(calls) == 1:
+            for path in tmp_path.iterdir():
+                path.unlink()
+        return lock(descriptor)
+
+    monkeypatch.setattr(files, "_lock", late)
+    assert write_atomically(tmp_path / "a", "x").read_text() == "x"
+    assert len(calls) == 2 and [path.name for path in tmp_path.iterdir()] == ["a"]

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pmt.errors import RequestError
-from pmt.linalg import eigenpairs, order_key
+from pmt.linalg import eigenpairs, leading_basis, order_key
 
 ORDERS = ["real", "skip", "modulus"]
 
@@ -76,6 +76,31 @@ def test_order_skip_is_what_the_map_selects():
     assert eigenpairs(f, "skip", alpha=0.05).values[0] == 1
     assert eigenpairs(f, "skip", alpha=0.06).values[0].imag > 0
     assert eigenpairs(f, "real").values[0] == 1
+
+
+@given(seed=st.integers(0, 2**32 - 1), d=st.integers(2, 12))
+def test_the_leading_direction_alone_is_that_of_all_pairs(seed, d):
+    f = gaussian(seed, d)
+    for order in ("real", "skip", "modulus"):
+        pairs = eigenpairs(f, order, 0.7)
+        basis = leading_basis(f, order, 0.7)
+        if basis is None:
+            # Rare: its eigenvalue is not sharp enough for inverse iteration.
+            assert pairs.conditions[0] > 10
+            continue
+        assert basis.shape == (d, 1 if pairs.is_real[0] else 2)
+        np.testing.assert_allclose(basis.T @ basis, np.eye(basis.shape[1]), atol=1e-14)
+        # Both are directions of F up to rounding: what lies outside is a residual over a gap.
+        v = pairs.vectors[:, 0]
+        apart = np.abs(pairs.values - pairs.values[0])[basis.shape[1] :].min(initial=np.inf)
+        bound = 1e-14 + 1e-12 * pairs.conditions[0] * np.linalg.norm(f) / apart
+        assert np.linalg.norm(v - basis @ (basis.T @ v)) <= bound
+
+
+def test_the_leading_direction_is_left_to_all_pairs_where_it_is_not_sharp():
+    assert leading_basis(np.eye(4)) is None and leading_basis(np.zeros((3, 3))) is None
+    with pytest.raises(RequestError, match="non-finite"):
+        leading_basis([[np.nan, 1], [0, 1]])
 
 
 def test_symmetric_input_gives_orthonormal_real_vectors_and_conditions_one():

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from pmt.cli.analysis_runs import on_real_model, on_texts, on_tokens, tell
 from pmt.cli.layer_tables import screen_parts
 from pmt.cli.options import (
     Device,
@@ -14,16 +15,16 @@ from pmt.cli.options import (
     OutDirectory,
     Overwrite,
     Seed,
+    at_most_one,
     number,
     start_backend,
 )
-from pmt.cli.screen import progress, show
+from pmt.cli.screen import show
 from pmt.errors import RequestError
 from pmt.files import prepare_output_directory, write_atomically, write_json
 
 if TYPE_CHECKING:
-    from pmt.experiments import Analysis, AnalysisConfig, Repetition
-    from pmt.models import Layers
+    from pmt.experiments import Analysis, Repetition
 
 ModelName = Annotated[
     str,
@@ -54,9 +55,34 @@ TokensFile = Annotated[
         help="Own tokens, (prompts, n, d), normalised first; 100 x 10 random ones, if not given.",
     ),
 ]
+PromptsFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--prompts",
+        metavar="FILE.txt",
+        help="Own texts, one a line, through the model's tokenizer and embedding.",
+    ),
+]
+SpecialTokens = Annotated[
+    bool,
+    typer.Option(
+        "--no-special-tokens", help="Leave out what the tokenizer adds to a text, such as [CLS]."
+    ),
+]
+EigenFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--eigen-cache",
+        metavar="DIR",
+        help="Where solved eigenproblems are kept, by content. [~/.cache/pmt/eigen, 10 GB]",
+    ),
+]
 Mode = Annotated[
     Literal["stripped", "full"],
-    typer.Option("--mode", help="stripped: attention and l2 normalisation only, as in eq. (1)."),
+    typer.Option(
+        "--mode",
+        help="stripped: attention and l2 normalisation only, as in eq. (1). full: the real model.",
+    ),
 ]
 OrderName = Annotated[
     Literal["real", "skip", "modulus"],
@@ -95,6 +121,8 @@ def analyze(
     cache_dir: CacheDirectory = None,
     local_files_only: LocalFilesOnly = False,
     tokens: TokensFile = None,
+    prompts: PromptsFile = None,
+    no_special_tokens: SpecialTokens = False,
     mode: Mode = "stripped",
     order: OrderName = "real",
     alpha: Alpha = 1.0,
@@ -102,6 +130,7 @@ def analyze(
     rotary: KeepRotary = False,
     repeat_layer: RepeatLayer = None,
     steps: Steps = None,
+    eigen_cache: EigenFolder = None,
     seed: Seed = 0,
     json: JsonFile = None,
     out: OutDirectory = None,
@@ -111,14 +140,17 @@ def analyze(
 ) -> None:
     """Spectra and alignment of a checkpoint's layers.
 
-    Tokens go through the layers in stripped mode. For every layer: the eigenvalues of its layer
-    matrix F, the tokens' alignment with its principal eigendirection before and after, the same
-    averaged over all eigendirections, and under two null models with the layer's own attention.
-    With --out it draws them. The layers are read one at a time.
+    Tokens go through the layers in stripped mode: random ones, or those of --tokens or --prompts.
+    With --mode full texts go through the real model, those of --prompts or public-domain ones. For
+    every layer: the eigenvalues of its layer matrix F, the tokens' alignment with its principal
+    eigendirection before and after, the same averaged over all eigendirections, and under two null
+    models with the layer's own attention. With --out it draws them. In stripped mode the layers are
+    read one at a time. Eigenproblems are kept on disk, so that none is solved twice.
 
     Example: pmt analyze minilm --repeat-layer 5 --steps 200 --out analysis
     """
-    _check(mode, repeat_layer, steps)
+    own_options = (tokens, prompts, no_special_tokens)
+    _check(mode, own_options, biases or rotary, alpha, (repeat_layer, steps))
     folder = None
     if out is not None:
         folder = prepare_output_directory(out, writer=_WRITER, overwrite=overwrite)
@@ -126,22 +158,32 @@ def analyze(
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     start_backend(device, dtype)
     from pmt.experiments import AnalysisConfig, load_tokens
+    from pmt.experiments.eigen_cache import EigenCache, user_cache
+    from pmt.experiments.plain_text import load_texts
     from pmt.models import open_layers
 
     own = None if tokens is None else load_tokens(tokens)
+    texts = None if prompts is None else load_texts(prompts)
     config = AnalysisConfig(order=order, alpha=alpha, seed=seed)
-    with open_layers(
-        model,
-        dtype=dtype,
-        biases=biases,
-        rotary=rotary,
-        revision=revision,
-        cache_dir=cache_dir,
-        local_files_only=local_files_only,
-        notify=tell,
-    ) as layers:
-        repeated = (repeat_layer, _STEPS if steps is None else steps)
-        analysis, repetition = _run(layers, config, own, repeated)
+    solver = user_cache() if eigen_cache is None else EigenCache(eigen_cache)
+    asked: dict[str, Any] = {
+        "name_or_directory": model,
+        "dtype": dtype,
+        "revision": revision,
+        "cache_dir": cache_dir,
+        "local_files_only": local_files_only,
+        "notify": tell,
+    }
+    repetition, special = None, not no_special_tokens
+    if mode == "full":
+        analysis = on_real_model(config, texts, special, asked, solver)
+    else:
+        with open_layers(**asked, biases=biases, rotary=rotary) as layers:
+            if texts is None:
+                repeated = (repeat_layer, _STEPS if steps is None else steps)
+                analysis, repetition = on_tokens(layers, config, own, repeated, solver)
+            else:
+                analysis = on_texts(layers, config, texts, special, asked, solver)
     found = _json(analysis, repetition)
     if json is not None:
         write_json(json, found)
@@ -152,41 +194,36 @@ def analyze(
         show(f"figures and tables are in {folder}")
 
 
-def _check(mode: str, repeat_layer: int | None, steps: int | None) -> None:
-    if mode == "full":
-        raise RequestError(
-            "--mode full is not there yet; leave it out for stripped mode, or take the hidden "
-            "states of pmt.models.from_pretrained(MODEL)"
-        )
-    if steps is not None and repeat_layer is None:
-        raise RequestError("--steps goes with --repeat-layer; give the layer to be repeated too")
-
-
-def tell(sentence: str) -> None:
-    """Say on standard error what is being done, such as which files are fetched."""
-    typer.echo(f"pmt: {sentence}", err=True)
-
-
-def _run(
-    layers: "Layers", config: "AnalysisConfig", tokens: Any, repeat: tuple[int | None, int]
-) -> tuple["Analysis", "Repetition | None"]:
-    from pmt.experiments import RepeatConfig, analyze, count_of_steps, repeat_layer
-
+def _check(
+    mode: str,
+    own: tuple[Path | None, Path | None, bool],
+    kept: bool,
+    alpha: float,
+    repeat: tuple[int | None, int | None],
+) -> None:
+    """Refuse options that contradict each other, before any work."""
+    tokens, prompts, no_special_tokens = own
     layer, steps = repeat
-    if layer is not None and layer > layers.depth:
-        # Said before the work and not after it.
-        raise RequestError(f"there is no layer {layer}; the model has layers 1 to {layers.depth}")
-    total = count_of_steps(layers.depth, config) + (layer is not None)
-    with progress("layers", total=total) as advance:
-        analysis = analyze(layers, config, tokens=tokens, progress=advance)
-        if layer is None:
-            return analysis, None
-        chosen = RepeatConfig(
-            layer=layer, steps=steps, order=config.order, alpha=config.alpha, seed=config.seed
+    at_most_one({"--tokens": tokens, "--prompts": prompts})
+    at_most_one({"--prompts": prompts, "--repeat-layer": layer})
+    if no_special_tokens and prompts is None:
+        raise RequestError("--no-special-tokens goes with --prompts; give a file of texts too")
+    if steps is not None and layer is None:
+        raise RequestError("--steps goes with --repeat-layer; give the layer to be repeated too")
+    if mode == "stripped":
+        return
+    at_most_one({"--mode full": True, "--tokens": tokens})
+    at_most_one({"--mode full": True, "--repeat-layer": layer})
+    if alpha != 1.0:
+        raise RequestError(
+            f"--alpha is {alpha:g}, and the real model of --mode full has no step size but 1; "
+            "leave one of them out"
         )
-        repetition = repeat_layer(layers, chosen, tokens=tokens)
-        advance(1)
-    return analysis, repetition
+    if kept:
+        raise RequestError(
+            "--biases and --rotary are about stripped mode, since the real model has what it has; "
+            "leave them out, or --mode full"
+        )
 
 
 def _json(analysis: "Analysis", repetition: "Repetition | None") -> dict[str, Any]:

@@ -7,24 +7,39 @@ if TYPE_CHECKING:
 
     from pmt.experiments import Analysis, Repetition
 
-_NULL_NAMES = {"gaussian": "Gaussian", "rotated": "rotated"}
-
 
 def screen_parts(analysis: "Analysis", repetition: "Repetition | None") -> list["str | Table"]:
     """What was run, three tables, and what follows from them."""
-    model, config = analysis.model, analysis.config
-    prompts, n, _ = analysis.shape
+    from pmt.experiments import layer_alignment
+
+    model = analysis.model
     parts: list[str | Table] = [
         f"{model.name} ({model.family}, {model.layers} layers, d = {model.d}, h = {model.h}), "
-        f"stripped mode{', with biases' if analysis.biases else ''}"
-        f"{', with rotary positions' if analysis.rotary else ''}, alpha = {config.alpha:g}, "
-        f"{prompts} prompts of {n} tokens, {analysis.dtype} on {analysis.device}",
+        f"{_mode(analysis)}, {_tokens(analysis)}, {analysis.dtype} on {analysis.device}",
         _spectra_table(analysis),
         _alignment_table(analysis),
         _increment_table(analysis),
-        *_findings(analysis),
+        *layer_alignment.sentences(analysis),
     ]
     return parts if repetition is None else [*parts, *_repetition_lines(repetition)]
+
+
+def _mode(analysis: "Analysis") -> str:
+    if analysis.mode == "full":
+        return "full mode: embedding, feed-forward blocks, norms and biases as they are"
+    return (
+        f"stripped mode{', with biases' if analysis.biases else ''}"
+        f"{', with rotary positions' if analysis.rotary else ''}, alpha = "
+        f"{analysis.config.alpha:g}"
+    )
+
+
+def _tokens(analysis: "Analysis") -> str:
+    prompts, n, _ = analysis.shape
+    if analysis.texts is None:
+        return f"{prompts} prompts of {n} tokens"
+    whose = "given" if analysis.texts == "given" else "packaged"
+    return f"{prompts} {whose} texts of up to {n} tokens, {analysis.counted} in all"
 
 
 def _spectra_table(analysis: "Analysis") -> "Table":
@@ -66,9 +81,11 @@ def _alignment_table(analysis: "Analysis") -> "Table":
 
 
 def _increment_table(analysis: "Analysis") -> "Table":
+    from pmt.experiments.contrast import NULL_NAMES
+
     nulls = list(analysis.layers[0].null)
     table = _table("Increment Δρ over the layer, share P of increases")
-    names = ["layer", "Δρ", *(f"{_NULL_NAMES[null]} null" for null in nulls)]
+    names = ["layer", "Δρ", *(f"{NULL_NAMES[null]} null" for null in nulls)]
     for name in (*names, "mean Δρ", "P", "mean P"):
         table.add_column(name, justify="right")
     for layer in analysis.layers:
@@ -82,30 +99,6 @@ def _increment_table(analysis: "Analysis") -> "Table":
             f"{average.p_increase:.3f}",
         )
     return table
-
-
-def _findings(analysis: "Analysis") -> list[str]:
-    """What a reader may conclude, and against what."""
-    layers = analysis.layers
-    count = len(layers)
-    above = sum(layer.alignment.delta_rho > layer.average.delta_rho for layer in layers)
-    lines = [
-        f"Δρ of the principal direction exceeds the mean over all directions in {above} of "
-        f"{count} layers"
-    ]
-    for name in layers[0].null:
-        beyond = 0
-        for layer in layers:
-            null, own = layer.null[name], layer.alignment
-            if own.delta_rho_se is not None and null.se is not None:
-                error = (own.delta_rho_se**2 + null.se**2) ** 0.5
-                beyond += own.delta_rho - null.delta_rho > 2 * error
-        lines.append(
-            f"it exceeds the {_NULL_NAMES[name]} null, which keeps the layer's attention (mean of "
-            f"{analysis.config.draws} draws), by more than two standard errors in {beyond} of "
-            f"{count}"
-        )
-    return lines
 
 
 def _repetition_lines(repetition: "Repetition") -> list[str]:

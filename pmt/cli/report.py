@@ -86,7 +86,8 @@ def report(
 def _build(
     model: str, instances: int, layer: int, steps: int, seed: int
 ) -> tuple[dict[str, Any], list["Section"], dict[str, str]]:
-    from pmt.cli.analyze import tell
+    from pmt.cli.analysis_runs import tell
+    from pmt.cli.report_further import looped_transformer, steered_model
     from pmt.cli.screen import progress
     from pmt.cli.verify import SCHEMA as VERIFY
     from pmt.cli.verify import as_json
@@ -100,8 +101,16 @@ def _build(
         repeat_json,
     )
     from pmt.experiments import repeat_layer as run_repeated
+    from pmt.experiments.eigen_cache import user_cache
     from pmt.models import open_layers
-    from pmt.report import equilibrium, refuted_pages, repeated_layer, statements, transformer
+    from pmt.report import (
+        equilibrium,
+        refuted_pages,
+        repeated_layer,
+        statements,
+        trained_weights,
+        transformer,
+    )
     from theory import registry
     from theory.verify import verify
 
@@ -116,22 +125,37 @@ def _build(
             checked = verify(chosen, count=instances, seed=seed, done=advance)
         verified = {"schema": VERIFY, "statements": [as_json(result) for result in checked]}
 
-        config = AnalysisConfig(seed=seed)
+        config, solver = AnalysisConfig(seed=seed), user_cache()
         with progress("layers", total=count_of_steps(layers.depth, config) + 1) as advance:
-            analysis = analyze(layers, config, progress=advance)
-            repetition = run_repeated(layers, RepeatConfig(layer=layer, steps=steps, seed=seed))
+            analysis = analyze(layers, config, progress=advance, solver=solver)
+            repeated = RepeatConfig(layer=layer, steps=steps, seed=seed)
+            repetition = run_repeated(layers, repeated, solver=solver)
             advance(1)
     witnesses, pictures = _refutations(checked)
     measured = analysis_json(analysis) | {"repeat": repeat_json(repetition)}
 
+    with progress("steering, looped", total=2) as advance:
+        steered, steered_section = steered_model(model, seed, solver)
+        advance(1)
+        trained, looped_section = looped_transformer(seed)
+        advance(1)
     answer, setting, near = _example(seed)
     sections = [
         statements(verified, pictures=pictures),
         equilibrium(answer, setting, near),
         transformer(measured, _layer_figures(analysis)),
+        trained_weights(measured),
         repeated_layer(measured, measured["repeat"], [_repeat_figure(repetition)]),
+        steered_section,
+        looped_section,
     ]
-    results = {"verify": verified, "analysis": measured, "equilibrium": answer}
+    results = {
+        "verify": verified,
+        "analysis": measured,
+        "equilibrium": answer,
+        "steering": steered,
+        "looped": trained,
+    }
     return results, sections, refuted_pages(verified, witnesses, "index.html")
 
 

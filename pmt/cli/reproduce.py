@@ -98,10 +98,11 @@ def reproduce(
 ) -> None:
     """Every figure and table of the paper, for any checkpoint.
 
-    Each item has a folder below --out: tables (CSV), figures (PNG, SVG) and result.json with all
-    numbers and the settings. The items about shared weights repeat one layer of any model. A run
-    that was interrupted goes on where it stopped when the same command is given again; items that
-    are complete are not run again, and eigenproblems are solved once.
+    Each item has a folder below --out: tables (CSV), figures (PNG, SVG; of runs on the sphere a GIF
+    too) and result.json with all numbers and the settings. The items about shared weights repeat
+    one layer of any model. A run that was interrupted goes on where it stopped when the same
+    command is given again; items that are complete are not run again, and eigenproblems are solved
+    once.
 
     Example: pmt reproduce figure-2b figure-8 --model minilm --out figures
     """
@@ -119,6 +120,7 @@ def reproduce(
     from pmt.experiments.plain_text import load_texts
 
     items = ITEMS if every else find_items(names or [])
+    _require_a_use(items, tokens, prompts)
     texts = None if prompts is None else tuple(load_texts(prompts))
     asked = {"revision": revision, "cache_dir": cache_dir, "local_files_only": local_files_only}
     with _given(model, asked, dtype, (tokens, texts), seed, layer, items, every) as (given, items):
@@ -127,6 +129,23 @@ def reproduce(
         write_json(json, {"schema": _SCHEMA, "items": [each.found for each in done]})
     for each in done:
         show(*_lines(each))
+
+
+def _require_a_use(items: "tuple[Item, ...]", tokens: Path | None, prompts: Path | None) -> None:
+    """Refuse tokens or texts that none of the items would look at."""
+    from pmt.experiments.items import ITEMS
+    from pmt.experiments.reproduce import reads_texts, takes_tokens
+
+    for option, given, uses in (
+        ("--prompts", prompts, reads_texts),
+        ("--tokens", tokens, takes_tokens),
+    ):
+        if given is not None and not any(map(uses, items)):
+            able = ", ".join(item.name for item in ITEMS if uses(item))
+            raise RequestError(
+                f"{option} was given, and none of the chosen items can use it; leave it out, or "
+                f"name one that can: {able}"
+            )
 
 
 def _list(json: Path | None) -> None:
@@ -217,7 +236,7 @@ def _run(
     from pmt.experiments.reproduce import open_folder, run_item, settings
 
     (out, overwrite, eigen), folders = where, {}
-    configs = {item.name: settings(item, *how) for item in items}
+    configs = {item.name: settings(item, *how, dtype) for item in items}
     if out is not None:
         folder = prepare_output_directory(out, writer=_WRITER, overwrite=overwrite)
         # All of them before any work, so that a refusal comes at once.
@@ -232,7 +251,7 @@ def _run(
     total = sum(item.pieces(configs[item.name], given) for item in left)
     done = []
     try:
-        with progress("items", total=total) as advance:
+        with progress("pieces of work", total=total) as advance:
             given = replace(given, progress=advance)
             for item in items:
                 chunks, config = folders.get(item.name), configs[item.name]
@@ -250,13 +269,14 @@ def _run(
 
 def _draw(key: str | None, result: Any) -> dict[str, bytes]:
     from pmt.figures import figure_bytes
-    from pmt.figures.items import draw_item
+    from pmt.figures.items import animate_item, draw_item
 
-    return {
+    drawn = {
         f"{name}.{form}": figure_bytes(figure, form)
         for name, figure in draw_item(key, result).items()
         for form in ("png", "svg")
     }
+    return drawn | animate_item(key, result)
 
 
 def _lines(done: "Done") -> list[str]:

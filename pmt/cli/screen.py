@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
     """Show a bar for `total` pieces of work while standard error is a terminal, else nothing.
 
+    With it stand the time that went by and an estimate of what is left.
+
     A request to end the run is heard between the pieces (see `pmt.cli.interrupts`). Yields a
     function to be called with the number of pieces just finished::
 
@@ -38,12 +40,26 @@ def _bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
         yield _unseen
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    # Transient, so that what stays on the screen is the result.
+    # The estimate from the pace of the last minutes, since pieces are seldom equal. Transient, so
+    # that what stays on the screen is the result.
     with Progress(
-        *columns, TimeElapsedColumn(), console=Console(stderr=True), transient=True
+        *columns,
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        speed_estimate_period=180,
     ) as bar:
         task = bar.add_task(what, total=total)
         yield lambda done: bar.advance(task, done)

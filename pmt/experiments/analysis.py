@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pmt.errors import RequestError
 from pmt.linalg import check_order
@@ -31,7 +31,7 @@ class AnalysisConfig:
     tokens: int = 10
     seed: int = 0
     nulls: tuple[str, ...] = NULLS
-    draws: int = 4
+    draws: int = 5
 
     def __post_init__(self) -> None:
         check_order(self.order, self.alpha)
@@ -64,12 +64,16 @@ class NullAlignment:
       delta_rho, p_increase: as for the layer itself.
       se: standard error of ``delta_rho``: over prompts, and over draws if there are several, added
         in quadrature; None for a single prompt.
+      sd: standard deviation of ``delta_rho`` between draws; None for a single one.
+      draws: how many.
       dimension: 1 or 2, that of its principal direction; None where draws differ in it.
     """
 
     delta_rho: float
     p_increase: float
     se: float | None
+    sd: float | None
+    draws: int
     dimension: int | None
 
 
@@ -113,6 +117,9 @@ class Analysis:
       biases, rotary: whether the layers kept their biases and rotary positions.
       initial_distance: mean intertoken distance before the first layer.
       layers: one entry a layer.
+      mode: ``"stripped"``, or ``"full"`` for the real model.
+      counted: how many tokens count where texts are padded to one length; None where all do.
+      texts: where they come from; None for tokens that are no texts.
     """
 
     model: ModelInfo
@@ -124,6 +131,9 @@ class Analysis:
     rotary: bool
     initial_distance: float
     layers: tuple[LayerAnalysis, ...]
+    mode: Literal["stripped", "full"] = "stripped"
+    counted: int | None = None
+    texts: str | None = None
 
 
 def describe(model: Any) -> ModelInfo:

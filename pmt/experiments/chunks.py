@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pmt.errors import RequestError
-from pmt.files import TEMPORARY_START, as_json, write_atomically, write_json
+from pmt.files import as_json, remove_leftovers, write_atomically, write_json
 
 _REQUEST, _RESULT = "request.json", "result.json"
 
@@ -38,8 +38,7 @@ class Chunks:
         self.folder.mkdir(parents=True, exist_ok=True)
         before = _read(self.folder / _REQUEST)
         # What a killed run was writing.
-        for half in self.folder.rglob(f"{TEMPORARY_START}*"):
-            half.unlink(missing_ok=True)
+        remove_leftovers(self.folder)
         if before != self._request:
             if before is not None and not overwrite:
                 raise RequestError(

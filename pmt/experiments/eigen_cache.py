@@ -6,7 +6,9 @@ SciPy or another order finds nothing and solves anew; two models with a layer in
 """
 
 import hashlib
+import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import cache
 from os import PathLike
 from pathlib import Path
@@ -16,15 +18,17 @@ from zipfile import BadZipFile
 import numpy as np
 import scipy
 
-from pmt.files import write_atomically
-from pmt.linalg import Eigenpairs
+from pmt.files import remove_leftovers, write_atomically
+from pmt.linalg import Eigenpairs, leading_basis
 from pmt.spectral import Principal, principal
 
-# Raised whenever what `principal` returns for the same matrix changes.
-_VERSION = "pmt.eigen/1"
+# Raised whenever what a method returns for the same matrix changes.
+_VERSION = "pmt.eigen/2"
+
+_MOST_BYTES = 10**10
 
 # What NumPy raises on an archive that something else has damaged.
-_DAMAGED = (OSError, ValueError, KeyError, EOFError, BadZipFile)
+_DAMAGED = (ValueError, KeyError, EOFError, BadZipFile)
 
 
 class Solver:
@@ -43,8 +47,13 @@ class Solver:
         return principal(matrix, order, alpha)
 
     def basis(self, matrix: np.ndarray, order: str, alpha: float) -> np.ndarray:
-        """The orthonormal basis ``(d, 1)`` or ``(d, 2)`` of its principal direction only."""
-        return self.principal(matrix, order, alpha).basis
+        """The orthonormal basis ``(d, 1)`` or ``(d, 2)`` of its principal direction only.
+
+        Of the same line or plane as in ``principal``, in half the time.
+        """
+        self.solved += 1
+        found = leading_basis(matrix, order, alpha)
+        return principal(matrix, order, alpha).basis if found is None else found
 
     def left_singular(self, matrix: np.ndarray) -> np.ndarray:
         """The left singular vector ``(d, 1)`` of the largest singular value, to a sign."""
@@ -56,17 +65,35 @@ class Solver:
 class EigenCache(Solver):
     """The same answers to the last bit, from a folder where they are there already.
 
-    A file is written whole or not at all, so that a killed run leaves answers or nothing. One that
-    cannot be read is solved again and replaced. It may be used from several threads and processes.
+    A file is written whole or not at all, so that a killed run leaves answers or nothing; what it
+    was writing is removed by the next one. A file that holds something else is solved again and
+    replaced; one that the system does not let us read is solved again and left. The folder may be
+    used from several threads and processes.
 
     Args:
       folder: made where it is not there.
+      limit: how many bytes it may hold; beyond them those go that were not used for longest, when
+        the cache is opened. None for no limit.
+      optional: whether what cannot be written (no permission, a full disk) is let go.
+
+    Raises:
+      OSError: a folder that cannot be made, unless ``optional``.
     """
 
-    def __init__(self, folder: str | PathLike[str]) -> None:
+    def __init__(
+        self, folder: str | PathLike[str], *, limit: int | None = None, optional: bool = False
+    ) -> None:
         super().__init__()
-        self._folder = Path(folder)
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self._folder, self._optional = Path(folder), optional
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError:
+            if not optional:
+                raise
+        # The user's folder may hold others, and a cache has none below it.
+        remove_leftovers(self._folder, below=False)
+        if limit is not None:
+            _trim(self._folder, limit)
 
     def principal(self, matrix: np.ndarray, order: str, alpha: float) -> Principal:
         """As of the class above; the eigenvectors take 8 d² bytes on disk."""
@@ -78,11 +105,11 @@ class EigenCache(Solver):
     def basis(self, matrix: np.ndarray, order: str, alpha: float) -> np.ndarray:
         """As of the class above; the other eigenvectors are not kept."""
         path = self._path(matrix, "basis", order, repr(alpha))
-        solve = super().principal
+        solve = super().basis
         return self._known(
             path,
             lambda found: _of_width(found["basis"]),
-            lambda: solve(matrix, order, alpha).basis,
+            lambda: solve(matrix, order, alpha),
             lambda basis: {"basis": basis},
         )
 
@@ -114,12 +141,18 @@ class EigenCache(Solver):
         try:
             # Opened here, since NumPy does not close what it cannot read.
             with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
-                return read({name: archive[name] for name in archive.files})
+                known = read({name: archive[name] for name in archive.files})
+            _mark_as_used(path)
         except FileNotFoundError:
             pass
         except _DAMAGED:
             # Not by us, whose files are whole.
-            path.unlink(missing_ok=True)
+            _remove(path)
+        except OSError:
+            # No permission or a failing disk: it may be as good as ever.
+            return solve()
+        else:
+            return known
         found = solve()
         arrays = pack(found)
 
@@ -127,8 +160,54 @@ class EigenCache(Solver):
             # The arrays by name, which NumPy's annotations cannot say beside its own options.
             np.savez(stream, **arrays)  # type: ignore[arg-type]
 
-        write_atomically(path, fill)
+        try:
+            write_atomically(path, fill)
+        except OSError:
+            if not self._optional:
+                raise
         return found
+
+
+def user_cache() -> Solver:
+    """The cache in $XDG_CACHE_HOME/pmt/eigen, or in ~/.cache/pmt/eigen, of at most 10 GB.
+
+    Nothing is kept where there is no such folder and none can be made.
+    """
+    named = os.environ.get("XDG_CACHE_HOME", "")
+    try:
+        # A relative path is to be ignored, as the specification of that variable says.
+        base = Path(named) if os.path.isabs(named) else Path.home() / ".cache"
+    except RuntimeError:
+        # A user without a home.
+        return Solver()
+    return EigenCache(base / "pmt" / "eigen", limit=_MOST_BYTES, optional=True)
+
+
+def _trim(folder: Path, limit: int) -> None:
+    files = []
+    for path in folder.glob("*.npz"):
+        try:
+            found = path.stat()
+        except OSError:
+            continue
+        files.append((found.st_mtime, found.st_size, path))
+    held = sum(size for _, size, _ in files)
+    for _, size, path in sorted(files):
+        if held <= limit:
+            break
+        _remove(path)
+        held -= size
+
+
+def _mark_as_used(path: Path) -> None:
+    # Another process may have removed it, or it may be another user's.
+    with suppress(OSError):
+        os.utime(path)
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):
+        path.unlink()
 
 
 @cache

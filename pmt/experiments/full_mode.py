@@ -1,40 +1,49 @@
-"""Figures 10 and 11 of arXiv 2605.25619: the real model on real text, against the same matrices.
+"""Full mode, and Figures 10 and 11 of arXiv 2605.25619: the real model on real text.
 
-Embedding, feed-forward blocks, affine norms and biases are there; correlations are measured on the
-state that leaves each layer, with the layer matrices of stripped mode. Padding never counts. There
-are no null models: these replace what is the model's own here.
+Embedding, feed-forward blocks, affine norms and biases are there; correlations are measured, with
+the layer matrices of stripped mode, on the states that leave each layer: after the second norm in
+post-norm models, the un-normalised sum in pre-norm ones. Padding never counts. Under a null model
+a layer keeps all but its value-output maps: what it reads, its attention, feed-forward block,
+norms and biases.
 """
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from pmt.errors import RequestError
-from pmt.experiments.analysis import Analysis, AnalysisConfig, LayerAnalysis, describe
-from pmt.experiments.passage import mask_name
-from pmt.experiments.plain_text import SOURCE, read_tokens
+from pmt.dynamics import MultiHead
+from pmt.experiments.analysis import (
+    NULLS,
+    Analysis,
+    AnalysisConfig,
+    LayerAnalysis,
+    count_of_steps,
+    describe,
+)
+from pmt.experiments.eigen_cache import Solver
+from pmt.experiments.layer_by_layer import prepare_layer, run_stage
+from pmt.experiments.plain_text import SOURCE, read_own, read_tokens
 from pmt.experiments.plain_text import sentences as plain_sentences
 from pmt.experiments.record import analysis_json
-from pmt.experiments.steered_panels import present_alignment
-from pmt.linalg import one_thread_each
-from pmt.numerics import require_finite
-from pmt.spectral import (
-    all_directions,
-    average_over_directions,
-    chance,
-    layer_matrix,
-)
+from pmt.experiments.stage import require_states
+from pmt.models import Tokens
+from pmt.models.partial import after_attention, attention_input, embed, run_layers
 
 
 @dataclass(frozen=True)
 class FullConfig:
-    """How many texts at most, and the order of the eigenvalues."""
+    """How many of the packaged texts, the order of the eigenvalues, and the null models.
+
+    A user's own texts are all read, and whole.
+    """
 
     texts: int = 100
     order: str = "real"
+    nulls: tuple[str, ...] = NULLS
+    draws: int = 5
 
 
 @dataclass(frozen=True)
@@ -42,7 +51,7 @@ class FullMode:
     """The result.
 
     Attributes:
-      analysis: of all layers, in the same form as in stripped mode, without null models.
+      analysis: of all layers, in the same form as in stripped mode.
       texts, tokens: how many of them count.
       source: where the texts come from.
     """
@@ -53,86 +62,118 @@ class FullMode:
     source: str
 
 
+def _unseen(done: int) -> None:
+    del done
+
+
+def _unseen_layer(layer: LayerAnalysis) -> None:
+    del layer
+
+
+def analyze_full(
+    model: Any,
+    text: Tokens,
+    config: AnalysisConfig | None = None,
+    *,
+    texts: str = "given",
+    progress: Callable[[int], None] = _unseen,
+    solver: Solver | None = None,
+    seen: Callable[[LayerAnalysis], None] = _unseen_layer,
+) -> Analysis:
+    """Read texts with the whole model, and measure the state after every layer.
+
+    Args:
+      model: of `pmt.models`.
+      text: what its tokenizer makes of the texts.
+      config: order, seed and null models; of the rest what the texts and the model say stands.
+      texts: where they come from, for the record.
+      progress, solver, seen: as in `pmt.experiments.analyze`.
+
+    Raises:
+      RequestError: texts that the model cannot read, or weights or states that are not finite.
+    """
+    config = config or AnalysisConfig()
+    batch, n = text.present.shape
+    config = replace(config, alpha=1.0, prompts=batch, tokens=n)
+    stage = _Full(model, text)
+    found = run_stage(stage, config, stage.start, text.present, progress, solver or Solver(), seen)
+    return replace(found, model=describe(model), texts=texts)
+
+
+class _Full:
+    """The layers of the real model."""
+
+    mode: Literal["stripped", "full"] = "full"
+
+    def __init__(self, model: Any, text: Tokens) -> None:
+        self._model, self._text = model, text
+        self.depth = len(model.schedule)
+
+    def start(self, layer: MultiHead) -> jax.Array:
+        """The embeddings."""
+        del layer
+        x = embed(self._model, self._text)
+        require_states(x, self._text.present, "the embeddings")
+        return x
+
+    def block(self, index: int) -> int:
+        return int(self._model.schedule[index])
+
+    def layer(self, index: int) -> MultiHead:
+        return prepare_layer(self._model.layer(index).attention.as_map(), 1.0)
+
+    def read(self, index: int, x: jax.Array) -> jax.Array:
+        read: jax.Array = attention_input(self._model, index, x)
+        return read
+
+    def advance(self, index: int, layer: MultiHead, x: jax.Array) -> jax.Array:
+        del layer
+        (after,) = run_layers(self._model, x, self._text.present, index, index + 1)
+        require_states(after, self._text.present, f"layer {index + 1}")
+        return after
+
+    def finish(self, index: int, layer: MultiHead, x: jax.Array, update: jax.Array) -> jax.Array:
+        del layer
+        return after_attention(self._model, index, x, update)
+
+
 def pieces(config: FullConfig, given: Any) -> int:
     """What the calls of ``given.progress`` add up to."""
-    del config
-    return given.layers.depth
+    return count_of_steps(given.layers.depth, _settings(config, 0))
 
 
 def run(config: FullConfig, given: Any) -> FullMode:
     """Read the texts with the whole model, and measure the state after every layer.
 
     Raises:
-      RequestError: a model without a tokenizer, or weights that are not finite.
+      RequestError: a model without a tokenizer, texts that it cannot read whole, or weights that
+        are not finite.
     """
-    texts = given.texts or plain_sentences()
     model = given.open_model()
-    tokens = read_tokens(model, texts[: config.texts])
-    present = np.asarray(tokens.present)
-    states = [np.asarray(state) for state in model(tokens, logits=False).hidden_states]
-    layers, found = given.layers, []
-    for index in range(layers.depth):
-        layer = layers.layer(index)
-        matrix = layer_matrix(layer)
-        require_finite(f"the layer matrix F of layer {index + 1}", matrix)
-        with one_thread_each():
-            own = given.solver.principal(matrix, config.order, 1.0)
-        before, after = states[index], states[index + 1]
-        # A token weighs as much as any other, so that padding can be left out first.
-        low, high = (jnp.asarray(x[present][:, None]) for x in (before, after))
-        plane = own.plane
-        found.append(
-            LayerAnalysis(
-                index=index + 1,
-                mask=mask_name(layer.mask),
-                scale=float(layer.scale),
-                principal=own.spectrum,
-                alignment=present_alignment(own.basis, before, after, present),
-                average=average_over_directions(low, high, all_directions(own.pairs, low.dtype)),
-                chance=chance(len(matrix), own.dimension),
-                plane=None if plane is None else present_alignment(plane, before, after, present),
-                plane_chance=None if plane is None else chance(len(matrix), 2),
-                null={},
-                intertoken_distance=_distance(after, present),
-            )
-        )
-        given.progress(1)
-    config_ = AnalysisConfig(
-        order=config.order, prompts=len(present), tokens=present.shape[1], nulls=()
+    if given.texts:
+        tokens, source = read_own(model, given.texts), "given"
+    else:
+        tokens, source = read_tokens(model, plain_sentences()[: config.texts]), SOURCE
+    analysis = analyze_full(
+        model,
+        tokens,
+        _settings(config, given.seed),
+        texts=source,
+        progress=given.progress,
+        solver=given.solver,
     )
-    analysis = Analysis(
-        model=describe(model),
-        config=config_,
-        shape=states[0].shape,
-        dtype=str(states[0].dtype),
-        device=jax.devices()[0].platform,
-        biases=True,
-        rotary=True,
-        initial_distance=_distance(states[0], present),
-        layers=tuple(found),
-    )
-    source = "given" if given.texts else SOURCE
-    return FullMode(analysis, len(present), int(present.sum()), source)
+    return FullMode(analysis, len(tokens.present), int(np.sum(tokens.present)), source)
 
 
-def _distance(x: np.ndarray, present: np.ndarray) -> float:
-    """Mean chord between the tokens of a text, each taken to the sphere; mean over texts."""
-    means = []
-    for text, there in zip(x.astype(np.float64), present, strict=True):
-        unit = text[there] / np.linalg.norm(text[there], axis=1, keepdims=True)
-        if len(unit) > 1:
-            chords = np.linalg.norm(unit[:, None] - unit[None], axis=-1)
-            means.append(chords.sum() / (len(unit) * (len(unit) - 1)))
-    if not means:
-        raise RequestError("every text has a single token; give longer ones")
-    return float(np.mean(means))
+def _settings(config: FullConfig, seed: int) -> AnalysisConfig:
+    return AnalysisConfig(
+        order=config.order, seed=seed, nulls=tuple(config.nulls), draws=config.draws
+    )
 
 
 def record(result: FullMode) -> dict[str, Any]:
-    """As ``pmt analyze --json`` has it, with the mode and the texts."""
-    found = analysis_json(result.analysis)
-    found["settings"] |= {"mode": "full", "normalize": "the model's own", "texts": result.source}
-    return found | {"texts": result.texts, "counted_tokens": result.tokens}
+    """As ``pmt analyze --json`` has it, with the number of texts and tokens."""
+    return analysis_json(result.analysis) | {"texts": result.texts, "counted_tokens": result.tokens}
 
 
 def tables(result: FullMode) -> dict[str, list[dict[str, Any]]]:
@@ -144,12 +185,14 @@ def tables(result: FullMode) -> dict[str, list[dict[str, Any]]]:
 
 def sentences(result: FullMode) -> list[str]:
     """What there is to say about it."""
+    from pmt.experiments import layer_alignment
+
     layers = result.analysis.layers
-    above = sum(a.alignment.delta_rho > a.average.delta_rho for a in layers)
+    rising = sum(a.alignment.delta_rho > 0 for a in layers)
     return [
         f"{result.texts} texts, {result.tokens} tokens: the increment of the principal direction "
-        f"exceeds the mean over all directions in {above} of {len(layers)} layers, and is positive "
-        f"in {sum(a.alignment.delta_rho > 0 for a in layers)}",
+        f"is positive in {rising} of {len(layers)} layers",
+        *layer_alignment.sentences(result.analysis),
         f"intertoken distance {result.analysis.initial_distance:.3f} -> "
         f"{layers[-1].intertoken_distance:.3f}",
     ]

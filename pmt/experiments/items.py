@@ -65,6 +65,7 @@ class Given:
       folder: for checkpoints of what trains; None for none.
       keep: called with a layer (from 1) and what is known of it.
       recall: what ``keep`` was given for a layer by a run before this one, or None.
+      memo: results that several items share, by what they depend on.
     """
 
     layers: Any = None
@@ -79,6 +80,7 @@ class Given:
     folder: Path | None = None
     keep: Callable[[int, Any], None] = _forgotten
     recall: Callable[[int], Any] = _unknown
+    memo: dict[Any, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,7 @@ def _item(
 
 
 _SMALL: dict[str, Any] = {"prompts": 6, "tokens": 5}
+_FEW: dict[str, Any] = _SMALL | {"draws": 2}
 _shared = partial(_item, shared_layer, needs="one layer")
 
 ITEMS: tuple[Item, ...] = (
@@ -147,7 +150,7 @@ ITEMS: tuple[Item, ...] = (
         title="Spectrum of the layer, and alignment of the last states with v₁ and with the plane",
         number="Fig. 2(a)",
         config=shared_layer.SharedConfig(),
-        quick=shared_layer.SharedConfig(**_SMALL),
+        quick=shared_layer.SharedConfig(**_FEW),
         figure="final_alignment",
     ),
     _item(
@@ -158,7 +161,7 @@ ITEMS: tuple[Item, ...] = (
         "Figs. 2(b) and 7",
         "layers",
         config=layer_alignment.AlignmentConfig(),
-        quick=layer_alignment.AlignmentConfig(**_SMALL, draws=2),
+        quick=layer_alignment.AlignmentConfig(**_FEW),
         figure="layer_alignment",
     ),
     _item(
@@ -178,7 +181,7 @@ ITEMS: tuple[Item, ...] = (
         title="Distance between tokens while one layer is repeated",
         number="Fig. 6(a)",
         config=shared_layer.SharedConfig(),
-        quick=shared_layer.SharedConfig(**_SMALL),
+        quick=shared_layer.SharedConfig(**_FEW),
         figure="consensus",
     ),
     _shared(
@@ -187,7 +190,7 @@ ITEMS: tuple[Item, ...] = (
         title="Correlation with v₁, v₂ and their plane over layers, every token",
         number="Fig. 6(b)",
         config=shared_layer.SharedConfig(),
-        quick=shared_layer.SharedConfig(**_SMALL),
+        quick=shared_layer.SharedConfig(**_FEW),
         figure="correlations",
     ),
     _shared(
@@ -196,7 +199,7 @@ ITEMS: tuple[Item, ...] = (
         title="The same with ten times as many layers",
         number="Fig. 6(c)",
         config=shared_layer.SharedConfig(times=10),
-        quick=shared_layer.SharedConfig(times=4, **_SMALL),
+        quick=shared_layer.SharedConfig(times=4, **_FEW),
         figure="correlations",
     ),
     _item(
@@ -218,7 +221,7 @@ ITEMS: tuple[Item, ...] = (
         "Fig. 8",
         "layers",
         config=cumulative_products.ProductConfig(),
-        quick=cumulative_products.ProductConfig(**_SMALL),
+        quick=cumulative_products.ProductConfig(**_FEW),
         figure="cumulative_products",
     ),
     _item(
@@ -240,7 +243,7 @@ ITEMS: tuple[Item, ...] = (
         "Figs. 10 and 11",
         "text",
         config=full_mode.FullConfig(),
-        quick=full_mode.FullConfig(texts=6),
+        quick=full_mode.FullConfig(texts=6, draws=4),
         figure="full_mode",
     ),
     _item(
@@ -251,7 +254,7 @@ ITEMS: tuple[Item, ...] = (
         "Fig. 13(a)",
         "nothing",
         config=sphere_runs.SphereConfig(),
-        quick=sphere_runs.SphereConfig(),
+        quick=sphere_runs.SphereConfig(frames=8),
         run=sphere_runs.run_heads,
         pieces=partial(_constant, 2),
         figure="sphere_runs",
@@ -264,7 +267,7 @@ ITEMS: tuple[Item, ...] = (
         "Fig. 13(b)",
         "nothing",
         config=sphere_runs.BipartiteConfig(),
-        quick=sphere_runs.BipartiteConfig(),
+        quick=sphere_runs.BipartiteConfig(frames=8),
         run=sphere_runs.run_bipartite,
         pieces=partial(_constant, 2),
         figure="sphere_runs",

@@ -3,10 +3,14 @@
 What the paper shows, by `pmt.experiments.analyze`, with what it lacks: chance, and two null models.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pmt.experiments.analysis import Analysis, AnalysisConfig, count_of_steps
+import numpy as np
+
+from pmt.experiments.analysis import Analysis, AnalysisConfig, LayerAnalysis, count_of_steps
+from pmt.experiments.contrast import BEYOND, NULL_NAMES, judge_increment
 from pmt.experiments.layer_by_layer import analyze
 from pmt.experiments.record import analysis_json, layer_json
 
@@ -19,7 +23,7 @@ class AlignmentConfig:
     tokens: int = 10
     order: str = "real"
     alpha: float = 1.0
-    draws: int = 4
+    draws: int = 5
 
     def with_seed(self, seed: int) -> AnalysisConfig:
         """The config of the analysis."""
@@ -74,6 +78,8 @@ def tables(result: Analysis) -> dict[str, list[dict[str, Any]]]:
                 f"{name}_delta_rho": null.delta_rho,
                 f"{name}_p_increase": null.p_increase,
                 f"{name}_se": "" if null.se is None else null.se,
+                f"{name}_sd": "" if null.sd is None else null.sd,
+                f"{name}_draws": null.draws,
             }
         rows.append(row | {"intertoken_distance": layer.intertoken_distance})
     return {"layers": rows}
@@ -83,22 +89,30 @@ def sentences(result: Analysis) -> list[str]:
     """What is special about the trained weights, and what is not."""
     layers = result.layers
     above = sum(a.alignment.delta_rho > a.average.delta_rho for a in layers)
-    found = [
+    return [
         f"the increment of the principal direction exceeds the mean over all directions in {above} "
-        f"of {len(layers)} layers"
+        f"of {len(layers)} layers",
+        *(_beside(layers, name) for name in layers[0].null),
     ]
-    for name in layers[0].null:
-        more = less = 0
-        for layer in layers:
-            null, own = layer.null[name], layer.alignment
-            if null.se is None or own.delta_rho_se is None:
-                continue
-            error = (null.se**2 + own.delta_rho_se**2) ** 0.5
-            more += own.delta_rho > null.delta_rho + 2 * error
-            less += own.delta_rho < null.delta_rho - 2 * error
-        found.append(
-            f"by more than two standard errors it is above the {name} null in {more} layers and "
-            f"below it in {less}; in the other {len(layers) - more - less} the trained weights do "
-            "not stand out"
-        )
-    return found
+
+
+def _beside(layers: Sequence[LayerAnalysis], name: str) -> str:
+    null_name = f"the {NULL_NAMES[name]} null"
+    every = [judge_increment(layer.alignment, layer.null[name]) for layer in layers]
+    found = [each for each in every if each.stands_out is not None]
+    if not found:
+        return f"increment less that of {null_name}: {every[0].reason}"
+    margin = np.mean([each.margin for each in found])
+    error = np.mean([each.error or 0.0 for each in found])
+    verdicts = [each.stands_out for each in found]
+    draws = layers[0].null[name].draws
+    # Prompts are common to all layers, and so are draws where weights are shared; whatever the
+    # correlation, the error of a mean is at most the mean of the errors.
+    return (
+        f"increment less that of {null_name}, which keeps the layer's attention: "
+        f"{margin:+.4f} on average over layers (standard error of one more draw at most "
+        f"{error:.4f}, however those of the layers depend on each other); the trained weights are "
+        f"above {BEYOND} (95 % in each layer, {draws} draws) in {verdicts.count(1)} of "
+        f"{len(found)} layers, below it in {verdicts.count(-1)} and within it in "
+        f"{verdicts.count(0)}"
+    )

@@ -33,11 +33,14 @@ class LeadingEigenvalues:
     Attributes:
       config: as asked for.
       layers: one spectrum a layer, sorted in that order.
+      radii: |F| / √d of every layer with the Frobenius norm: the radius of the disc that the
+        spectrum of a Gaussian matrix of that norm fills when d is large (the circular law).
       shared: whether the model says that its layers have the same weights.
     """
 
     config: EigenvalueConfig
     layers: tuple[Spectrum, ...]
+    radii: tuple[float, ...]
     shared: bool
 
 
@@ -56,10 +59,12 @@ def run(config: EigenvalueConfig, given: Any) -> LeadingEigenvalues:
     layers = given.layers
     block_of = getattr(layers, "block", int)
     found: dict[int, Spectrum] = {}
+    radii: dict[int, float] = {}
 
     def keep(index: int, own: Principal) -> None:
         found[block_of(index)] = own.spectrum
-        given.keep(index + 1, _layer(index + 1, own.spectrum, config.shown))
+        radius = radii[block_of(index)]
+        given.keep(index + 1, _layer(index + 1, own.spectrum, radius, config.shown))
         given.progress(1)
 
     with one_thread_each(), Ahead(os.cpu_count() or 1) as ahead:
@@ -71,16 +76,23 @@ def run(config: EigenvalueConfig, given: Any) -> LeadingEigenvalues:
             begun.add(block_of(index))
             matrix = layer_matrix(layers.layer(index))
             require_finite(f"the layer matrix F of layer {index + 1}", matrix)
+            radii[block_of(index)] = float(np.linalg.norm(matrix) / np.sqrt(len(matrix)))
             work = partial(given.solver.principal, matrix, config.order, config.alpha)
             ahead.add(work, partial(keep, index))
         ahead.finish()
-    spectra = tuple(found[block_of(index)] for index in range(layers.depth))
-    return LeadingEigenvalues(config, spectra, len(found) < layers.depth)
+    blocks = [block_of(index) for index in range(layers.depth)]
+    return LeadingEigenvalues(
+        config=config,
+        layers=tuple(found[block] for block in blocks),
+        radii=tuple(radii[block] for block in blocks),
+        shared=len(found) < layers.depth,
+    )
 
 
-def _layer(index: int, own: Spectrum, shown: int) -> dict[str, Any]:
+def _layer(index: int, own: Spectrum, radius: float, shown: int) -> dict[str, Any]:
     return {
         "index": index,
+        "gaussian_radius": radius,
         "case": own.case,
         "dimension": own.dimension,
         "gap": own.gap,
@@ -104,7 +116,8 @@ def record(result: LeadingEigenvalues) -> dict[str, Any]:
     return {
         "order": result.config.order,
         "layers": [
-            _layer(index, own, result.config.shown) for index, own in enumerate(result.layers, 1)
+            _layer(index, own, radius, result.config.shown)
+            for index, (own, radius) in enumerate(zip(result.layers, result.radii, strict=True), 1)
         ],
     }
 
@@ -130,7 +143,19 @@ def sentences(result: LeadingEigenvalues) -> list[str]:
     cases = [own.case for own in result.layers]
     gaps = [gap for own in result.layers if (gap := relative_gap(own)) is not None]
     median = f"; median relative gap {np.median(gaps):.3f}" if gaps else ""
+    ratios = [
+        own.values[0].real / radius
+        for own, radius in zip(result.layers, result.radii, strict=True)
+        if radius > 0
+    ]
+    beside = []
+    if ratios:
+        beside.append(
+            f"Re λ₁ is {min(ratios):.2f} to {max(ratios):.2f} times |F| / √d, where the spectrum "
+            "of a Gaussian matrix of the same norm ends"
+        )
     return [
         f"{cases.count(1)} layers in Case 1, {cases.count(2)} in Case 2 and {cases.count(3)} in "
-        f"Case 3{median}"
+        f"Case 3{median}",
+        *beside,
     ]

@@ -4,11 +4,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from pmt import sphere
 from pmt.attention import Boolean, Causal, Full
 from pmt.experiments.analysis import LayerAnalysis, NullAlignment
+from pmt.experiments.contrast import spread_of_draws
+from pmt.experiments.steered_panels import present_alignment
 from pmt.spectral import (
     Alignment,
     Directions,
@@ -29,13 +32,12 @@ class Block:
     Attributes:
       last: the last layer that has these weights.
       spectrum, directions: its own, and all its eigendirections.
-      rotated, gaussian: bases of the principal direction under each draw of the null models.
+      gaussian: bases of the principal direction under each draw of that null model.
     """
 
     last: int
     spectrum: Spectrum
     directions: Directions
-    rotated: list[np.ndarray]
     gaussian: list[np.ndarray] = field(default_factory=list)
 
 
@@ -47,7 +49,10 @@ class Passage:
       index: of the layer, from 0; block: which weights it has.
       mask, scale: of its attention.
       before, after: the states.
-      gaussian, rotated: the states after it under each draw of the null models.
+      present: False for padding; None where there is none.
+      gaussian: the states after it under each draw of that null model.
+      rotated: under each draw of the other with the rotation R, the states before and after it as
+        Rᵀ x. Their alignment with a direction v of the layer is that of the states with R v.
     """
 
     index: int
@@ -56,35 +61,42 @@ class Passage:
     scale: float
     before: jax.Array
     after: jax.Array
+    present: np.ndarray | None = None
     gaussian: list[jax.Array] = field(default_factory=list)
-    rotated: list[jax.Array] = field(default_factory=list)
+    rotated: list[tuple[jax.Array, jax.Array]] = field(default_factory=list)
 
 
 def measure(passage: Passage, block: Block) -> LayerAnalysis:
     """The statistics of one layer."""
     own, (before, after) = block.spectrum, (passage.before, passage.after)
-    d = before.shape[-1]
+    d, present = before.shape[-1], passage.present
     null = {}
     if passage.gaussian:
-        null["gaussian"] = _null(before, block.gaussian, passage.gaussian)
+        moved = zip(block.gaussian, passage.gaussian, strict=True)
+        null["gaussian"] = _null([(basis, before, x) for basis, x in moved], present)
     if passage.rotated:
-        null["rotated"] = _null(before, block.rotated, passage.rotated)
+        null["rotated"] = _null([(own.basis, *both) for both in passage.rotated], present)
+    low, high = (before, after) if present is None else (_only(x, present) for x in (before, after))
     return LayerAnalysis(
         index=passage.index + 1,
         mask=passage.mask,
         scale=passage.scale,
         principal=own,
-        alignment=_alignment(own.basis, before, after),
-        average=average_over_directions(before, after, block.directions),
+        alignment=_alignment(own.basis, before, after, present),
+        average=average_over_directions(low, high, block.directions),
         chance=chance(d, own.dimension),
-        plane=None if own.plane is None else _alignment(own.plane, before, after),
+        plane=None if own.plane is None else _alignment(own.plane, before, after, present),
         plane_chance=None if own.plane is None else chance(d, 2),
         null=null,
-        intertoken_distance=mean_distance(after),
+        intertoken_distance=mean_distance(after, present),
     )
 
 
-def _alignment(basis: np.ndarray, before: jax.Array, after: jax.Array) -> Alignment:
+def _alignment(
+    basis: np.ndarray, before: jax.Array, after: jax.Array, present: np.ndarray | None
+) -> Alignment:
+    if present is not None:
+        return present_alignment(basis, before, after, present)
     directions = as_directions(basis, before.dtype)
     return summarize(*(_rho(x, directions)[..., 0] for x in (before, after)))
 
@@ -92,28 +104,55 @@ def _alignment(basis: np.ndarray, before: jax.Array, after: jax.Array) -> Alignm
 _rho = jax.jit(rho)
 
 
-def _null(before: jax.Array, bases: list[np.ndarray], moved: list[jax.Array]) -> NullAlignment:
-    """From the basis of the principal direction and the next state of every draw."""
+def _only(x: jax.Array, present: np.ndarray) -> jax.Array:
+    # A token weighs as much as any other, so that padding can be left out first.
+    return jnp.asarray(np.asarray(x)[present][:, None])
+
+
+def _null(
+    draws: list[tuple[np.ndarray, jax.Array, jax.Array]], present: np.ndarray | None
+) -> NullAlignment:
+    """From the basis of the principal direction and the states before and after of every draw."""
     increments, dimensions = [], set()
-    for basis, after in zip(bases, moved, strict=True):
+    for basis, before, after in draws:
         directions = as_directions(basis, before.dtype)
         low, high = (np.asarray(_rho(x, directions)[..., 0], np.float64) for x in (before, after))
         increments.append(high - low)
         dimensions.add(basis.shape[1])
     delta = np.stack(increments)
-    over_prompts = standard_error(delta.mean(axis=0))
-    over_draws = standard_error(delta.reshape(len(delta), -1)) or 0.0
+    # A text is the unit whatever its length; its tokens weigh as much as those of any other.
+    there = np.ones(delta.shape[1:], bool) if present is None else present
+    means = np.where(there, delta.mean(axis=0), 0.0).sum(axis=1) / there.sum(axis=1)
+    over_prompts = standard_error(means[:, None])
+    delta = delta[:, there]
+    over_draws = standard_error(delta) or 0.0
     return NullAlignment(
         delta_rho=float(delta.mean()),
         p_increase=float(np.mean(delta > 0)),
         se=None if over_prompts is None else float(np.hypot(over_prompts, over_draws)),
+        sd=spread_of_draws(delta),
+        draws=len(delta),
         dimension=dimensions.pop() if len(dimensions) == 1 else None,
     )
 
 
-def mean_distance(x: jax.Array) -> float:
-    """Mean intertoken distance, mean over prompts."""
-    return float(np.asarray(_intertoken_distance(x), np.float64).mean())
+def mean_distance(x: jax.Array, present: np.ndarray | None = None) -> float:
+    """Mean intertoken distance, mean over prompts; of texts, over those of at least two tokens.
+
+    Tokens of texts, which need not be of unit length, are taken to the sphere first. 0 where no
+    text has two tokens.
+    """
+    if present is None:
+        return float(np.asarray(_intertoken_distance(x), np.float64).mean())
+    means = []
+    for text, there in zip(np.asarray(x, np.float64), present, strict=True):
+        unit = text[there] / np.linalg.norm(text[there], axis=1, keepdims=True)
+        pairs = len(unit) * (len(unit) - 1) / 2
+        if pairs:
+            # A row at a time: all differences of 1024 tokens would take gigabytes.
+            rows = (np.linalg.norm(unit[i + 1 :] - unit[i], axis=1) for i in range(len(unit)))
+            means.append(sum(float(chords.sum()) for chords in rows) / pairs)
+    return float(np.mean(means)) if means else 0.0
 
 
 _intertoken_distance = jax.jit(sphere.intertoken_distance)

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
+import numpy as np
+
 from pmt.errors import RequestError
 from pmt.models import Tokens
 from pmt.models.vocabulary import from_vocabulary
@@ -15,6 +17,8 @@ SOURCE = (
 )
 # Tokens a text: what fits most models and keeps attention cheap.
 _LONGEST = 256
+# Attention weights of all texts in one layer, 4 GB in single precision.
+_MOST_WEIGHTS = 10**9
 
 
 def paragraphs() -> list[str]:
@@ -57,6 +61,45 @@ def read_tokens(model: Any, texts: Sequence[str]) -> Tokens:
     return Tokens(**{name: value[:, :longest] for name, value in vars(tokens).items()})
 
 
+def read_own(model: Any, texts: Sequence[str], *, special_tokens: bool = True) -> Tokens:
+    """A user's texts as the model's tokenizer reads them, whole.
+
+    Args:
+      model: with its checkpoint.
+      texts: at least one.
+      special_tokens: whether to add those that the tokenizer adds, such as [CLS].
+
+    Raises:
+      RequestError: a model without a tokenizer, a text without a token, one that is longer than
+        the model's positions reach, or texts whose attention weights would not fit into memory.
+    """
+    tokens: Tokens = model.tokenize(list(texts), special_tokens=special_tokens)
+    shape, lengths = model.dimensions, tokens.lengths
+    longest = int(np.argmax(lengths))
+    if shape.positions is not None and lengths[longest] > shape.positions:
+        raise RequestError(
+            f"text {longest} (counted from 0), {_start(texts[longest])!r}, has {lengths[longest]} "
+            f"tokens; this model takes at most {shape.positions}: give shorter texts"
+        )
+    held = len(lengths) * shape.heads * int(lengths[longest]) ** 2
+    if held > _MOST_WEIGHTS:
+        raise RequestError(
+            f"{len(lengths)} texts of up to {lengths[longest]} tokens have {held:.1e} attention "
+            f"weights in a layer, and {_MOST_WEIGHTS:.0e} is the most: give fewer or shorter texts"
+        )
+    return tokens
+
+
+def unit_states(states: Any, present: np.ndarray) -> np.ndarray:
+    """Embeddings ``(texts, n, d)`` as initial tokens; padding repeats the text's first token."""
+    x = np.asarray(states)
+    return np.where(present[..., None], x, x[:, :1])
+
+
+def _start(text: str) -> str:
+    return text if len(text) <= 40 else f"{text[:40]}..."
+
+
 def load_texts(path: Any) -> list[str]:
     """The lines of a UTF-8 file, one text each; empty ones are left out.
 
@@ -64,7 +107,8 @@ def load_texts(path: Any) -> list[str]:
       RequestError: a file that cannot be read, is not UTF-8, or has no text in it.
     """
     try:
-        with open(path, encoding="utf-8") as file:
+        # A byte order mark, which some editors write, is no part of the first text.
+        with open(path, encoding="utf-8-sig") as file:
             lines = [line.strip() for line in file]
     except OSError as error:
         raise RequestError(f"cannot read {path}: {error.strerror or error}") from error

@@ -9,6 +9,7 @@ from typing import Any
 
 from pmt import __version__
 from pmt.experiments.analysis import Analysis, LayerAnalysis
+from pmt.experiments.contrast import judge_increment
 from pmt.experiments.repeat import Rate, Repetition
 from pmt.spectral import Alignment, Spectrum
 
@@ -33,24 +34,30 @@ def analysis_json(analysis: Analysis) -> dict[str, Any]:
     """The object that ``pmt analyze --json`` writes: schema ``pmt.analysis/1``.
 
     Complex numbers are ``[re, im]``. ``null`` stands for a number that there is not: a gap where
-    there is no other eigenvalue, a standard error over one prompt, an infinite condition.
+    there is no other eigenvalue, a standard error over one prompt, an infinite condition. Where the
+    tokens are those of texts, ``"settings"`` say where these come from and how many tokens count;
+    the rest is padding. Under ``"null"`` stand the mean over draws of a null model, its standard
+    error and the spread between draws, and whether the layer's increment lies beyond what one more
+    draw would show (95 %): see `pmt.experiments.contrast.judge`.
     """
-    config = analysis.config
+    config, full = analysis.config, analysis.mode == "full"
+    read = {"texts": analysis.texts, "counted_tokens": analysis.counted}
     return {
         "schema": SCHEMA,
         "model": vars(analysis.model).copy(),
         "settings": {
-            "mode": "stripped",
+            "mode": analysis.mode,
             "order": config.order,
             "alpha": config.alpha,
             "biases": analysis.biases,
             "rotary": analysis.rotary,
-            "normalize": "l2",
+            "normalize": "the model's own" if full else "l2",
             "seed": config.seed,
             "tokens": list(analysis.shape),
             "dtype": analysis.dtype,
             "device": analysis.device,
             "versions": versions(),
+            **(read if analysis.texts is not None else {}),
         },
         "layers": [layer_json(layer) for layer in analysis.layers],
     }
@@ -91,7 +98,14 @@ def layer_json(layer: LayerAnalysis) -> dict[str, Any]:
         "mean_p_increase": average.p_increase,
         "plane": _plane(layer.plane, layer.plane_chance),
         "null": {
-            name: {"delta_rho": null.delta_rho, "p_increase": null.p_increase, "se": null.se}
+            name: {
+                "delta_rho": null.delta_rho,
+                "p_increase": null.p_increase,
+                "se": null.se,
+                "sd": null.sd,
+                "draws": null.draws,
+                **vars(judge_increment(layer.alignment, null)),
+            }
             for name, null in layer.null.items()
         },
         "intertoken_distance": layer.intertoken_distance,

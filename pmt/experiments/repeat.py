@@ -15,11 +15,12 @@ from jaxtyping import Array, Float
 from pmt import sphere
 from pmt.dynamics import Outcome, simulate
 from pmt.errors import RequestError
+from pmt.experiments.eigen_cache import Solver
 from pmt.experiments.layer_by_layer import Layered, prepare_layer
 from pmt.experiments.tokens import prepare_tokens, random_tokens
 from pmt.linalg import check_order
 from pmt.numerics import einsum, epsilon
-from pmt.spectral import Spectrum, as_directions, chance, principal, rho
+from pmt.spectral import Spectrum, as_directions, chance, layer_matrix, rho
 
 # A rate is fitted where the distance is small enough for the linear theory, and large enough to
 # be more than rounding.
@@ -94,13 +95,16 @@ class Repetition:
     rate: Rate
 
 
-def repeat_layer(layers: Layered, config: RepeatConfig, *, tokens: Any = None) -> Repetition:
+def repeat_layer(
+    layers: Layered, config: RepeatConfig, *, tokens: Any = None, solver: Solver | None = None
+) -> Repetition:
     """Apply one layer ``steps`` times to tokens, and watch them align; no other one is read.
 
     Args:
       layers: their dtype is that of the run, their step size is replaced.
       config: see there.
       tokens: ``(prompts, n, d)``; they are normalised. Random ones if None.
+      solver: solves the layer's eigenproblem; one that keeps none if None.
 
     Raises:
       RequestError: no such layer, tokens that cannot be used, or a token that cancels to zero.
@@ -114,7 +118,8 @@ def repeat_layer(layers: Layered, config: RepeatConfig, *, tokens: Any = None) -
     if tokens is None:
         tokens = random_tokens(config.prompts, config.tokens, d, config.seed)
     x = prepare_tokens(tokens, d, dtype)
-    own = principal(layer, config.order, config.alpha).spectrum
+    matrix = layer_matrix(layer)
+    own = (solver or Solver()).principal(matrix, config.order, config.alpha).spectrum
     directions = as_directions(own.basis, dtype)
 
     def alignment(system: Any, state: Float[Array, "n d"]) -> Float[Array, "n"]:

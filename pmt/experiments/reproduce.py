@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from pmt.checkpoints.directory import CONFIG, TOKENIZER, VOCABULARY
 from pmt.errors import RequestError
 from pmt.experiments.analysis import ModelInfo
 from pmt.experiments.chunks import Chunks
@@ -45,12 +46,30 @@ class Done:
     before: bool
 
 
-def settings(item: Item, quick: bool, order: str | None = None) -> Any:
-    """The item's config, small where ``quick``; in another order where it has one."""
+def settings(item: Item, quick: bool, order: str | None = None, dtype: str | None = None) -> Any:
+    """The item's config, small where ``quick``; in another order or dtype where it has one."""
     config = item.quick if quick else item.config
-    if order is not None and any(field.name == "order" for field in fields(config)):
-        return replace(config, order=order)
+    if order is not None and _has(config, "order"):
+        config = replace(config, order=order)
+    if dtype is not None and _has(config, "dtype"):
+        config = replace(config, dtype=dtype)
+    if dtype is not None and _has(config, "training"):
+        config = replace(config, training=replace(config.training, dtype=dtype))
     return config
+
+
+def reads_texts(item: Item) -> bool:
+    """Whether a user's texts can be given to the item."""
+    return item.needs == "text"
+
+
+def takes_tokens(item: Item) -> bool:
+    """Whether a user's tokens can be given to the item, in place of random ones."""
+    return item.needs in ("layers", "one layer") and _has(item.config, "tokens")
+
+
+def _has(config: Any, name: str) -> bool:
+    return any(field.name == name for field in fields(config))
 
 
 def check(item: Item, given: Given) -> None:
@@ -80,7 +99,7 @@ def check(item: Item, given: Given) -> None:
 
 def request(item: Item, config: Any, given: Given, dtype: str) -> dict[str, Any]:
     """All that the item's results depend on, as JSON has it."""
-    about, text = item.needs != "nothing", item.needs == "text"
+    about, text = item.needs != "nothing", reads_texts(item)
     model: ModelInfo | None = given.model if about or item.name == "table-1" else None
     return as_json(
         {
@@ -89,11 +108,12 @@ def request(item: Item, config: Any, given: Given, dtype: str) -> dict[str, Any]
             "config": vars(config),
             "seed": given.seed,
             "model": model,
+            "model_files": None if model is None else _files(given.layers, text),
             "layer": given.layer if item.needs == "one layer" else None,
-            "tokens": _digest(given.tokens) if about and not text else None,
+            "tokens": _digest(given.tokens) if takes_tokens(item) else None,
             "texts": list(given.texts) if text and given.texts else None,
             "mode": ("full" if text else "stripped") if about else None,
-            "dtype": dtype if about else "float64",
+            "dtype": dtype if about else _trained_in(config) or "float64",
             "device": jax.devices()[0].platform,
             "versions": versions(),
         }
@@ -147,6 +167,38 @@ def run_item(
         chunks.write(name, content)
     chunks.close(found)
     return Done(item, found, chunks.folder, before=False)
+
+
+def _files(layers: Any, text: bool) -> dict[str, str] | None:
+    """The SHA-256 of what is read beside the weights, by name; None without a checkpoint.
+
+    Raises:
+      RequestError: a file that cannot be read, or a link that leaves the directory.
+    """
+    checkpoint = getattr(layers, "checkpoint", None)
+    if checkpoint is None:
+        return None
+    names = [CONFIG]
+    if text:
+        # As in `Tokenizer`: the others only count where there is no tokenizer.json.
+        whole = checkpoint.tokenizer_file is not None
+        names += [TOKENIZER] if whole else ["tokenizer_config.json", *VOCABULARY]
+    found = {}
+    for name in names:
+        path = checkpoint.file(name)
+        if path is None:
+            continue
+        try:
+            found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+        except OSError as error:
+            raise RequestError(f"cannot read {path}: {error.strerror}") from error
+    return found
+
+
+def _trained_in(config: Any) -> str | None:
+    """The dtype of an item that trains; None of others."""
+    dtype: str | None = getattr(getattr(config, "training", config), "dtype", None)
+    return dtype
 
 
 def _digest(tokens: Any) -> str | None:

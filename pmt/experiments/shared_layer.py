@@ -2,20 +2,34 @@
 
 Written for models whose layers have the same weights, eq. (2); here any single layer of any model
 is repeated. Beside the paper's quantities stand the level of chance, the mean over all
-eigendirections, and the rotated null model (the same spectrum, turned: see `pmt.experiments.nulls`)
-repeated in the same way.
+eigendirections, and both null models (see `pmt.experiments.nulls`), repeated in the same way from
+the same tokens. The rotated one is the stricter: it has the layer's own spectrum, so that the pace
+of the power method is the same, and differs in how its directions lie to Q, K and the tokens.
 """
 
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-import jax
 import numpy as np
 
-from pmt import sphere
 from pmt.errors import RequestError
+from pmt.experiments.ahead import Ahead
+from pmt.experiments.analysis import NULLS
+from pmt.experiments.contrast import (
+    Contrast,
+    NullRho,
+    columns,
+    contrast,
+    mean_chance,
+    null_rho,
+    sentence,
+)
 from pmt.experiments.layer_by_layer import advance, prepare_layer
-from pmt.experiments.nulls import apply_rotated, random_rotation
+from pmt.experiments.null_runs import NullDraw, NullRun, distances, gather, gaussian_step, rho_of
+from pmt.experiments.nulls import apply_rotated, gaussian_maps, random_rotation
 from pmt.experiments.tokens import prepare_tokens, random_tokens
 from pmt.linalg import one_thread_each
 from pmt.numerics import require_finite
@@ -27,7 +41,6 @@ from pmt.spectral import (
     average_over_directions,
     chance,
     layer_matrix,
-    rho,
     standard_error,
 )
 
@@ -40,6 +53,8 @@ class SharedConfig:
       times: the layer is applied ``times`` as often as the model has layers; above 1 the model is
         prolonged, as in Fig. 6(c).
       prompts, tokens, order, alpha: as in ``AnalysisConfig``.
+      draws: how often each null model is drawn; null_prompts: how many of the prompts go through
+        each, the first ones. A Gaussian null costs h times what the layer does.
     """
 
     times: int = 1
@@ -47,6 +62,8 @@ class SharedConfig:
     tokens: int = 10
     order: str = "real"
     alpha: float = 1.0
+    draws: int = 5
+    null_prompts: int = 25
 
 
 @dataclass(frozen=True)
@@ -63,9 +80,9 @@ class SharedRun:
       plane: rho with the plane of both; None where F has a single real eigendirection.
       signed: (prompts, n), the correlation with v_1 of the last states, with its sign.
       average: (steps + 1,), mean of rho over all eigendirections.
-      null: (steps + 1,), mean rho of the rotated null with its own principal direction.
+      null: the null models by name.
       distance: (steps + 1, prompts), mean intertoken distance.
-      chances: of rho with a line, a plane and the principal direction.
+      chances: of rho with a line, a plane, the principal direction, and of ``average``.
     """
 
     layer: int
@@ -78,27 +95,41 @@ class SharedRun:
     plane: np.ndarray | None
     signed: np.ndarray
     average: np.ndarray
-    null: np.ndarray
+    null: dict[str, NullRun]
     distance: np.ndarray
-    chances: tuple[float, float | None, float]
+    chances: tuple[float, float | None, float, float]
 
     @property
     def principal(self) -> np.ndarray:
         """rho with the principal direction: the plane in Case 2, else the line."""
         return self.plane if self.spectrum.dimension == 2 and self.plane is not None else self.first
 
+    def under(self, name: str, step: int) -> NullRho:
+        """rho under a null model after a step."""
+        null = self.null[name]
+        return null_rho(null.rho[:, step], len(self.spectrum.values), null.dimensions)
+
 
 def pieces(config: SharedConfig, given: Any) -> int:
     """What the calls of ``given.progress`` add up to."""
-    return config.times * given.layers.depth + 1
+    return config.times * given.layers.depth + 1 + config.draws
 
 
 def run(config: SharedConfig, given: Any) -> SharedRun:
-    """Apply ``given.layer`` to random tokens, or to ``given.tokens``.
+    """Apply ``given.layer`` to random tokens, or to ``given.tokens``; once for equal configs.
 
     Raises:
       RequestError: no such layer, tokens that cannot be used, weights that are not finite.
     """
+    known = given.memo.get((config, given.layer, given.seed))
+    if known is None:
+        known = given.memo[config, given.layer, given.seed] = _run(config, given)
+    else:
+        given.progress(pieces(config, given))
+    return known
+
+
+def _run(config: SharedConfig, given: Any) -> SharedRun:
     layers, number = given.layers, given.layer
     if not 1 <= number <= layers.depth:
         raise RequestError(f"there is no layer {number}; the model has layers 1 to {layers.depth}")
@@ -110,33 +141,41 @@ def run(config: SharedConfig, given: Any) -> SharedRun:
     x = prepare_tokens(tokens, d, dtype)
     matrix = layer_matrix(layer)
     require_finite(f"the layer matrix F of layer {number}", matrix)
-    with one_thread_each():
-        own = given.solver.principal(matrix, config.order, config.alpha)
-    given.progress(1)
+    # As in an analysis of all layers, so that its solved eigenproblems are these.
+    keys = [
+        (given.seed, draw, getattr(layers, "block", int)(number - 1))
+        for draw in range(config.draws)
+    ]
+    own, bases = _solve(config, given, layer, matrix, keys)
     pair = _pair(own)
     lines = [as_directions(pair[:, [column]], dtype) for column in range(pair.shape[1])]
-    plane = as_directions(_plane(own, pair), dtype) if pair.shape[1] == 2 else None
+    both = _plane(own, pair)
+    plane = as_directions(both, dtype) if pair.shape[1] == 2 else None
     everything = all_directions(own.pairs, dtype)
-    rotation = random_rotation(d, given.seed, 0, number - 1)
-    turned = as_directions(rotation @ own.basis, dtype)
+    rotations, few = [random_rotation(d, *key) for key in keys], x[: config.null_prompts]
+    gaussian = [
+        NullDraw(partial(gaussian_step, layer, key), basis, few)
+        for key, basis in zip(keys, bases, strict=True)
+    ]
+    rotated = [NullDraw(partial(apply_rotated, layer, r), r @ own.basis, few) for r in rotations]
 
     steps = config.times * layers.depth
-    seen: dict[str, list[Any]] = {"null": [], "average": [], "distance": []}
+    seen: dict[str, list[Any]] = {"average": [], "distance": []}
     kept: list[list[np.ndarray]] = [[] for _ in lines]
     planes: list[np.ndarray] = []
-    y, before = x, x
+    before = x
     for step in range(steps + 1):
         if step:
             before, x = x, advance(layer, x, f"step {step} of layer {number}")
-            y = apply_rotated(layer, rotation, y)
+            for null in (*gaussian, *rotated):
+                null.step()
             given.progress(1)
         for each, line in zip(kept, lines, strict=True):
-            each.append(_values(x, line))
+            each.append(rho_of(x, line))
         if plane is not None:
-            planes.append(_values(x, plane))
-        seen["null"].append(_values(y, turned).mean())
+            planes.append(rho_of(x, plane))
         seen["average"].append(average_over_directions(before, x, everything).rho_after)
-        seen["distance"].append(np.asarray(_distance(x), np.float64))
+        seen["distance"].append(distances(x))
     return SharedRun(
         layer=number,
         shared=given.model is not None and given.model.shared,
@@ -148,10 +187,43 @@ def run(config: SharedConfig, given: Any) -> SharedRun:
         plane=np.stack(planes) if planes else None,
         signed=np.asarray(x, np.float64) @ pair[:, 0],
         average=np.array(seen["average"]),
-        null=np.array(seen["null"]),
+        null={
+            "gaussian": gather(gaussian),
+            "rotated": gather(rotated, [(r @ pair[:, 0], r @ both) for r in rotations]),
+        },
         distance=np.stack(seen["distance"]),
-        chances=(chance(d), chance(d, 2) if planes else None, chance(d, own.dimension)),
+        chances=(
+            chance(d),
+            chance(d, 2) if planes else None,
+            chance(d, own.dimension),
+            mean_chance(own.values),
+        ),
     )
+
+
+def _solve(
+    config: SharedConfig,
+    given: Any,
+    layer: Any,
+    matrix: np.ndarray,
+    keys: Sequence[tuple[int, ...]],
+) -> tuple[Principal, list[np.ndarray]]:
+    """The layer's eigenproblem, and the principal direction of every Gaussian draw."""
+    own: list[Principal] = []
+    bases: list[np.ndarray] = []
+
+    def keep(known: list[Any], found: Any) -> None:
+        known.append(found)
+        given.progress(1)
+
+    solver, asked = given.solver, (config.order, config.alpha)
+    with one_thread_each(), Ahead(os.cpu_count() or 1) as ahead:
+        ahead.add(partial(solver.principal, matrix, *asked), partial(keep, own))
+        for key in keys:
+            total = sum(gaussian_maps(layer, *key), np.zeros_like(matrix))
+            ahead.add(partial(solver.basis, total, *asked), partial(keep, bases))
+        ahead.finish()
+    return own[0], bases
 
 
 def _pair(own: Principal) -> np.ndarray:
@@ -171,17 +243,24 @@ def _plane(own: Principal, pair: np.ndarray) -> np.ndarray:
     return np.linalg.qr(pair)[0] if own.plane is None else own.plane
 
 
-_rho = jax.jit(rho)
-_distance = jax.jit(sphere.intertoken_distance)
-
-
-def _values(x: jax.Array, directions: Any) -> np.ndarray:
-    return np.asarray(_rho(x, directions)[..., 0], np.float64)
+def contrasts(result: SharedRun) -> list[Contrast]:
+    """The last states against every null model."""
+    rho = result.principal[-1]
+    return [
+        contrast(
+            name,
+            float(rho.mean()),
+            standard_error(rho),
+            result.chances[2],
+            result.under(name, result.steps),
+        )
+        for name in NULLS
+    ]
 
 
 def record(result: SharedRun) -> dict[str, Any]:
     """As JSON has it: means and standard errors; single tokens are in the CSV files."""
-    own = result.spectrum
+    own, steps = result.spectrum, range(result.steps + 1)
 
     def summary(values: np.ndarray | None) -> Any:
         if values is None:
@@ -202,11 +281,26 @@ def record(result: SharedRun) -> dict[str, Any]:
         "rho_v2": summary(result.second),
         "rho_plane": summary(result.plane),
         "mean_rho_all_directions": result.average,
-        "rho_rotated_null": result.null,
+        "null": {
+            name: {
+                "dimensions": null.dimensions,
+                "rho": [result.under(name, step).rho for step in steps],
+                "se": [result.under(name, step).se for step in steps],
+                "sd": [result.under(name, step).sd for step in steps],
+                "ratio": [result.under(name, step).ratio for step in steps],
+                "ratio_se": [result.under(name, step).ratio_se for step in steps],
+                "ratio_sd": [result.under(name, step).ratio_sd for step in steps],
+                "draws": len(null.rho),
+                "intertoken_distance": null.distance,
+            }
+            for name, null in result.null.items()
+        },
+        "contrasts": contrasts(result),
         "chance": {
             "line": result.chances[0],
             "plane": result.chances[1],
             "principal": result.chances[2],
+            "mean_all_directions": result.chances[3],
         },
         "intertoken_distance": result.distance.mean(axis=1),
     }
@@ -214,18 +308,20 @@ def record(result: SharedRun) -> dict[str, Any]:
 
 def tables(result: SharedRun) -> dict[str, list[dict[str, Any]]]:
     """The CSV files: every step, every eigenvalue, and every token at the end."""
-    steps = [
-        {
+    steps = []
+    for step in range(result.steps + 1):
+        row: dict[str, Any] = {
             "step": step,
             "rho_v1": result.first[step].mean(),
             "rho_v2": "" if result.second is None else result.second[step].mean(),
             "rho_plane": "" if result.plane is None else result.plane[step].mean(),
             "mean_rho_all_directions": result.average[step],
-            "rho_rotated_null": result.null[step],
             "intertoken_distance": result.distance[step].mean(),
         }
-        for step in range(result.steps + 1)
-    ]
+        row |= columns({name: result.under(name, step) for name in result.null})
+        for name, null in result.null.items():
+            row[f"{name}_intertoken_distance"] = null.distance[step]
+        steps.append(row)
     final = [
         {
             "prompt": prompt + 1,
@@ -244,15 +340,18 @@ def tables(result: SharedRun) -> dict[str, list[dict[str, Any]]]:
 
 
 def sentences(result: SharedRun) -> list[str]:
-    """What there is to say about it."""
+    """What there is to say about it, and what of it is special to the trained weights."""
     own, last = result.spectrum, float(result.principal[-1].mean())
     what = "plane" if own.dimension == 2 else "line"
     found = [
         f"layer {result.layer} applied {result.steps} times: Case {own.case}, rho with its "
         f"principal {what} {result.principal[0].mean():.3f} -> {last:.3f} (chance "
-        f"{result.chances[2]:.3f}, mean over all directions {result.average[-1]:.3f}, rotated null "
-        f"{result.null[-1]:.3f})",
-        f"intertoken distance {result.distance[0].mean():.3f} -> {result.distance[-1].mean():.3g}",
+        f"{result.chances[2]:.3f}; mean over all directions {result.average[-1]:.3f}, its chance "
+        f"{result.chances[3]:.3f})",
+        *(sentence(each) for each in contrasts(result)),
+        f"intertoken distance {result.distance[0].mean():.3f} -> {result.distance[-1].mean():.3g} "
+        f"(Gaussian null {result.null['gaussian'].distance[-1]:.3g}, rotated null "
+        f"{result.null['rotated'].distance[-1]:.3g})",
     ]
     if result.plane is not None and own.dimension == 1:
         found.append(

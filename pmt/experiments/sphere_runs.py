@@ -27,16 +27,20 @@ _FASTEST = 0.95
 _DRAWS = 1000
 # Tokens closer to ±v than this have arrived.
 _ARRIVED = 1e-3
+_SETTLED = 1e-2
 
 
 @dataclass(frozen=True)
 class SphereConfig:
-    """Figure 13(a): ``n`` tokens in R³, one run for every number of ``heads``."""
+    """Figure 13(a): ``n`` tokens in R³, one run for every number of ``heads``; the animation has
+    at most ``frames`` pictures.
+    """
 
     n: int = 10
     heads: tuple[int, ...] = (1, 5)
     alpha: float = 0.3
     steps: int = 200
+    frames: int = 90
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,8 @@ class BipartiteConfig:
       split: how many tokens start at v_1 and how many at -v_1.
       small, spacing, largest: every token is turned by an angle, in radians, in a random direction
         of its own: by ``small``, and by the first of ``spacing``, 2 ``spacing``, ... up to
-        ``largest`` from which it does not return; by ``largest`` if there is none.
+        ``largest`` from which all end at the same side; by ``largest`` if there is none.
+      frames: of the animation, at most.
     """
 
     values: tuple[float, float, float] = (1.0, 0.5, -0.3)
@@ -59,6 +64,7 @@ class BipartiteConfig:
     spacing: float = 0.05
     largest: float = 1.55
     steps: int = 500
+    frames: int = 90
 
 
 @dataclass(frozen=True)
@@ -97,12 +103,25 @@ class SphereRun:
             return "consensus"
         return "bipartite" if self.positive + self.negative == n else "elsewhere"
 
+    @property
+    def ending(self) -> str:
+        """The same as the end of a sentence."""
+        ends = {"consensus": "in consensus", "bipartite": "in bipartite consensus"}
+        return ends.get(self.end, "elsewhere")
+
+    @property
+    def settled(self) -> int:
+        """The step from which on every token stays within a hundredth of where it ends."""
+        far = np.linalg.norm(self.path - self.path[-1], axis=-1).max(axis=1) > _SETTLED
+        return int(np.flatnonzero(far)[-1]) + 1 if far.any() else 0
+
 
 @dataclass(frozen=True)
 class SphereRuns:
-    """The runs of a figure, one panel each."""
+    """The runs of a figure, one panel each; ``frames`` of its animation, at most."""
 
     runs: tuple[SphereRun, ...]
+    frames: int
 
 
 def run_heads(config: SphereConfig, given: Any) -> SphereRuns:
@@ -115,7 +134,7 @@ def run_heads(config: SphereConfig, given: Any) -> SphereRuns:
             name = "single head" if heads == 1 else f"{heads} heads"
             runs.append(_run(name, system, start, config.steps))
             given.progress(1)
-    return SphereRuns(tuple(runs))
+    return SphereRuns(tuple(runs), config.frames)
 
 
 def run_bipartite(config: BipartiteConfig, given: Any) -> SphereRuns:
@@ -144,16 +163,16 @@ def run_bipartite(config: BipartiteConfig, given: Any) -> SphereRuns:
             verdict = (str(found.verdict), float(found.spectral_radius))
             runs.append(_run(name, system, turned(angle), config.steps, *verdict))
             given.progress(1)
-    return SphereRuns(tuple(runs))
+    return SphereRuns(tuple(runs), config.frames)
 
 
 def _first_escape(config: BipartiteConfig, system: Any, point: Any, turned: Any) -> float:
-    """The smallest angle of the list after which some token ends at the other side."""
+    """The smallest angle of the list after which all tokens end at the same side of v_1."""
     count = round(config.largest / config.spacing)
     angles = config.spacing * np.arange(1, count + 1)
     run = simulate(system, turned(angles), config.steps, keep="last", observables={})
-    same = np.sum(np.asarray(run.x) * np.asarray(point.x), axis=-1)
-    escaped = np.flatnonzero(np.any(np.abs(same - 1) > _ARRIVED, axis=1))
+    along = np.asarray(run.x) @ np.asarray(point.x)[0]
+    escaped = np.flatnonzero(np.abs(along.sum(axis=1)) > (1 - _ARRIVED) * along.shape[1])
     return float(angles[escaped[0] if len(escaped) else -1])
 
 
@@ -254,7 +273,7 @@ def sentences(result: SphereRuns) -> list[str]:
     for run in result.runs:
         point = "" if run.verdict is None else f" (the point is {run.verdict})"
         found.append(
-            f"{run.name}{point}: ends at {run.end}, {run.positive} tokens at v₁ and "
+            f"{run.name}{point}: ends {run.ending}, {run.positive} tokens at v₁ and "
             f"{run.negative} at -v₁"
         )
     return found

@@ -1,6 +1,6 @@
 """Alignment of the tokens with every layer's eigendirections, and their distances."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -10,20 +10,21 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from pmt.experiments import Analysis
+from pmt.experiments.contrast import mean_chance
 from pmt.figures.style import (
-    BLACK,
+    AVERAGE,
     BLUE,
+    CHANCE,
     COLUMN,
-    GREY,
-    ORANGE,
+    DASHED,
+    DOTTED,
+    NULLS,
     PAGE,
-    PURPLE,
-    VERMILION,
+    PRINCIPAL,
     new_figure,
     styled,
 )
 
-_NULLS = {"gaussian": ("Gaussian null", ORANGE), "rotated": ("rotated null", PURPLE)}
 _LINE, _PLANE, _MIXED = "o", "s", "D"
 
 
@@ -39,9 +40,10 @@ class _Series(NamedTuple):
 def alignment_panels(analysis: Analysis) -> Figure:
     """Three panels over layers: alignment after the layer, its increment, share of increases.
 
-    Principal direction against the mean over all eigendirections, chance, and the null models;
-    error bars are one standard error over prompts. Circles are lines and squares are planes, whose
-    chance level is π/2 times larger; diamonds are nulls whose draws are some of each.
+    Principal direction against the mean over all eigendirections, chance of both, and the null
+    models; error bars are one standard error over prompts, and those of a null's mean one over
+    prompts and draws in quadrature. Circles are lines and squares are planes, whose chance level is
+    π/2 times larger; diamonds are nulls whose draws are some of each.
     """
     layers = analysis.layers
     index = np.array([layer.index for layer in layers])
@@ -49,15 +51,17 @@ def alignment_panels(analysis: Analysis) -> Figure:
     average = [layer.average for layer in layers]
     sizes = [layer.principal.dimension for layer in layers]
     with styled():
-        figure = new_figure(PAGE, 2.75)
+        figure = new_figure(PAGE, 2.9)
         left, middle, right = figure.subplots(1, 3)
         # One level a layer, since a plane's is higher than a line's.
-        left.hlines([a.chance for a in layers], index - 0.4, index + 0.4, GREY, (0, (4, 2)), lw=0.9)
-        middle.axhline(0, color=GREY, lw=0.9, ls=(0, (4, 2)))
-        right.axhline(0.5, color=GREY, lw=0.9, ls=(0, (4, 2)))
+        left.hlines([a.chance for a in layers], index - 0.4, index + 0.4, CHANCE, DASHED, lw=0.9)
+        mixed = [mean_chance(layer.principal.values) for layer in layers]
+        left.plot(index, mixed, color=AVERAGE, lw=0.9, ls=DOTTED)
+        middle.axhline(0, color=CHANCE, lw=0.9, ls=DASHED)
+        right.axhline(0.5, color=CHANCE, lw=0.9, ls=DASHED)
         for name, shift in zip(layers[0].null, (-0.12, 0.12), strict=False):
             null = [layer.null[name] for layer in layers]
-            color, dimensions = _NULLS[name][1], [n.dimension for n in null]
+            color, dimensions = NULLS[name][1], [n.dimension for n in null]
             errors = [n.se for n in null]
             series = _Series(color, [n.delta_rho for n in null], errors, dimensions, shift)
             _draw(middle, index, series)
@@ -79,19 +83,15 @@ def alignment_panels(analysis: Analysis) -> Figure:
             (right, [a.p_increase for a in average], [a.p_increase for a in own], None),
         )
         for axis, means, values, se in panels:
-            _draw(axis, index, _Series(BLACK, means))
-            _draw(axis, index, _Series(VERMILION, values, se, sizes))
+            _draw(axis, index, _Series(AVERAGE, means))
+            _draw(axis, index, _Series(PRINCIPAL, values, se, sizes))
         left.set(ylabel="alignment ρ after the layer", ylim=(0, None))
         middle.set(ylabel="increment Δρ")
         right.set(ylabel="share P of increases")
         for axis in (left, middle, right):
             _layer_axis(axis)
         figure.legend(
-            handles=_handles(layers[0].null),
-            loc="outside upper center",
-            ncols=8,
-            columnspacing=1.1,
-            handlelength=1.6,
+            handles=_handles(analysis), loc="outside upper center", ncols=5, handlelength=1.8
         )
     return figure
 
@@ -108,7 +108,7 @@ def token_distance(analysis: Analysis) -> Figure:
         axis = figure.subplots()
         axis.plot(index, values, "o-", color=BLUE, label="tokens")
         # Two independent uniform tokens are at about this distance, exactly so for large d.
-        axis.axhline(np.sqrt(2), color=GREY, lw=0.9, ls=(0, (4, 2)))
+        axis.axhline(np.sqrt(2), color=CHANCE, lw=0.9, ls=DASHED)
         axis.annotate(
             "orthogonal tokens, √2",
             (1, np.sqrt(2)),
@@ -117,7 +117,7 @@ def token_distance(analysis: Analysis) -> Figure:
             textcoords="offset points",
             ha="right",
             fontsize=7,
-            color=GREY,
+            color=CHANCE,
         )
         axis.set(ylabel="mean intertoken distance", ylim=(0, 1.6))
         _layer_axis(axis)
@@ -150,14 +150,21 @@ def _layer_axis(axis: Axes) -> None:
     axis.margins(x=0.06)
 
 
-def _handles(nulls: Collection[str]) -> list[Line2D]:
-    shown = [("principal", VERMILION), ("all directions", BLACK)]
-    shown += [_NULLS[name] for name in _NULLS if name in nulls]
-    lines = [Line2D([], [], color=color, label=label) for label, color in shown]
+def _handles(analysis: Analysis) -> list[Line2D]:
+    layers = analysis.layers
+    shown = [("principal direction", PRINCIPAL)]
+    shown += [NULLS[name] for name in NULLS if name in layers[0].null]
+    shown += [("mean over all eigendirections", AVERAGE)]
+    dimensions: set[int | None] = {layer.principal.dimension for layer in layers}
+    dimensions |= {null.dimension for layer in layers for null in layer.null.values()}
+    marks = ((1, _LINE, "line"), (2, _PLANE, "plane"), (None, _MIXED, "draws of both kinds"))
     return [
-        *lines,
-        Line2D([], [], color=GREY, lw=0.9, ls=(0, (4, 2)), label="chance"),
-        Line2D([], [], marker=_LINE, ls="", color=GREY, label="line"),
-        Line2D([], [], marker=_PLANE, ls="", color=GREY, label="plane"),
-        Line2D([], [], marker=_MIXED, ls="", color=GREY, label="both"),
+        *(Line2D([], [], color=color, label=label) for label, color in shown),
+        Line2D([], [], color=CHANCE, lw=0.9, ls=DASHED, label="chance"),
+        Line2D([], [], color=AVERAGE, lw=0.9, ls=DOTTED, label="chance of that mean"),
+        *(
+            Line2D([], [], marker=mark, ls="", color=CHANCE, label=label)
+            for dimension, mark, label in marks
+            if dimension in dimensions
+        ),
     ]

@@ -13,6 +13,7 @@ from pmt.figures.orders import orders
 from pmt.figures.products import cumulative_products
 from pmt.figures.shared_layer import consensus, correlations, final_alignment
 from pmt.figures.spectra import spectra
+from pmt.figures.sphere_animation import sphere_animation
 from pmt.figures.sphere_runs import sphere_runs
 from pmt.figures.steering import steering
 
@@ -53,3 +54,8 @@ def draw_item(key: str | None, result: Any) -> dict[str, Figure]:
     if key is None:
         return {}
     return {name: draw(result) for name, draw in _DRAWN[key].items()}
+
+
+def animate_item(key: str | None, result: Any) -> dict[str, bytes]:
+    """The animations of an item's result by the names of their files; most items have none."""
+    return {"animation.gif": sphere_animation(result)} if key == "sphere_runs" else {}

@@ -8,22 +8,25 @@ from matplotlib.ticker import MaxNLocator
 from pmt.experiments.leading_eigenvalues import LeadingEigenvalues, relative_gap
 from pmt.figures.style import (
     BLUE,
+    DASHED,
     GREEN,
     GREY,
     ORANGE,
     PAGE,
     PURPLE,
+    SKY,
     VERMILION,
     new_figure,
     styled,
 )
 
-_COLORS = (VERMILION, BLUE, GREEN, PURPLE, ORANGE)
+_COLORS = (VERMILION, BLUE, GREEN, PURPLE, SKY)
 
 
 def leading_eigenvalues(result: LeadingEigenvalues) -> Figure:
     """Left the real parts of the first eigenvalues over layers, squares where they are one of a
-    conjugate pair; right the relative gap (Re λ₁ - Re λ₂) / |λ₁|, λ₃ for λ₂ if a pair leads.
+    conjugate pair, with the radius |F| / √d of a Gaussian matrix's spectrum; right the relative gap
+    (Re λ₁ - Re λ₂) / |λ₁|, λ₃ for λ₂ if a pair leads.
     """
     shown = min(result.config.shown, len(result.layers[0].values), len(_COLORS))
     index = np.arange(1, len(result.layers) + 1)
@@ -34,10 +37,12 @@ def leading_eigenvalues(result: LeadingEigenvalues) -> Figure:
         left, right = figure.subplots(1, 2)
         for k in reversed(range(shown)):
             column, color = values[:, k], _COLORS[k]
-            left.plot(index, column.real, color=color, lw=0.9, alpha=0.8)
+            # To the side, so that a pair and what comes close to it do not hide each other.
+            at = index + 0.09 * (k - (shown - 1) / 2)
+            left.plot(at, column.real, color=color, lw=0.9, alpha=0.8)
             for marker, chosen in (("o", column.imag == 0), ("s", column.imag != 0)):
                 left.plot(
-                    index[chosen],
+                    at[chosen],
                     column.real[chosen],
                     marker,
                     color=color,
@@ -45,6 +50,7 @@ def leading_eigenvalues(result: LeadingEigenvalues) -> Figure:
                     mec="white",
                     mew=0.4,
                 )
+        left.plot(index, result.radii, color=ORANGE, lw=1.0, ls=DASHED)
         left.set(ylabel="Re λ", xlabel="layer")
         known = [(i, gap) for i, gap in zip(index, gaps, strict=True) if gap is not None]
         if known:
@@ -60,5 +66,8 @@ def leading_eigenvalues(result: LeadingEigenvalues) -> Figure:
             Line2D([], [], ls="", marker=marker, color=GREY, label=label)
             for marker, label in (("o", "real"), ("s", "complex"))
         ]
+        handles.append(
+            Line2D([], [], color=ORANGE, lw=1.0, ls=DASHED, label="radius of a Gaussian matrix")
+        )
         figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
     return figure

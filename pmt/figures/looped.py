@@ -88,7 +88,9 @@ def _growth(axis: Axes, result: LoopFigure1) -> None:
     end = float(training.history["w"][-1].mean())
     if end > 0 and np.isfinite(end):
         late = steps[steps >= 0.02 * steps[-1]]
-        axis.plot(late, 1.15 * end * (late / late[-1]) ** 0.25, color=GREY, ls=_DOTS, label="t^¼")
+        axis.plot(
+            late, 1.15 * end * (late / late[-1]) ** 0.25, color=GREY, ls=_DOTS, label="$t^{1/4}$"
+        )
     if np.all(training.history["w"] > 0) and np.all(training.history["v"] > 0):
         axis.set(xscale="log", yscale="log")
         low, high = _limits([training.history["w"][1:], training.history["v"][1:]])

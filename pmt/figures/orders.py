@@ -4,11 +4,22 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from pmt.experiments.contrast import mean_chance
 from pmt.experiments.orders import Orders
-from pmt.figures.style import BLACK, BLUE, GREEN, GREY, PAGE, VERMILION, new_figure, styled
+from pmt.figures.style import (
+    AVERAGE,
+    BLUE,
+    CHANCE,
+    DASHED,
+    GREEN,
+    PAGE,
+    PRINCIPAL,
+    new_figure,
+    styled,
+)
 
 _SHOWN = {
-    "real": ("by Re λ", VERMILION, "o-", 6.0),
+    "real": ("by Re λ", PRINCIPAL, "o-", 6.0),
     "skip": ("by |1 + αλ|", BLUE, "s--", 4.5),
     "modulus": ("by |λ|", GREEN, "^:", 3.5),
 }
@@ -17,7 +28,7 @@ _SHOWN = {
 def orders(result: Orders) -> Figure:
     """Left rho over its chance after every layer, middle the increment, right the share of
     increases; one line an order, smaller marks above larger ones where they agree. The mean over
-    all eigendirections is black.
+    all eigendirections is black, on the left over a chance level of its own.
     """
     with styled():
         figure = new_figure(PAGE, 2.6)
@@ -31,12 +42,15 @@ def orders(result: Orders) -> Figure:
             left.plot(index, ratios, form, label=label, **how)
             middle.plot(index, [a.delta_rho for a in own], form, **how)
             right.plot(index, [a.p_increase for a in own], form, **how)
-        middle.plot(index, [layer.average.delta_rho for layer in layers], color=BLACK)
-        right.plot(index, [layer.average.p_increase for layer in layers], color=BLACK)
-        left.plot([], [], color=BLACK, label="mean over all eigendirections")
+        average = [layer.average for layer in layers]
+        levels = [mean_chance(layer.principal.values) for layer in layers]
+        ratios = [a.rho_after / level for a, level in zip(average, levels, strict=True)]
+        left.plot(index, ratios, color=AVERAGE, label="mean over all eigendirections")
+        middle.plot(index, [a.delta_rho for a in average], color=AVERAGE)
+        right.plot(index, [a.p_increase for a in average], color=AVERAGE)
         for axis, level in ((left, 1.0), (middle, 0.0), (right, 0.5)):
             named = {"label": "chance"} if axis is left else {}
-            axis.axhline(level, color=GREY, lw=0.9, ls=(0, (4, 2)), **named)
+            axis.axhline(level, color=CHANCE, lw=0.9, ls=DASHED, **named)
             axis.set_xlabel("layer")
             axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         left.set(ylabel="ρ after the layer / chance", ylim=(0, None))

@@ -1,59 +1,92 @@
 """Tokens against the cumulative products of the layer matrices."""
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from pmt.experiments.cumulative_products import CumulativeProducts
-from pmt.figures.style import BLACK, BLUE, GREY, PAGE, VERMILION, new_figure, styled
+from pmt.experiments.cumulative_products import Against, CumulativeProducts
+from pmt.figures.style import (
+    AVERAGE,
+    BLUE,
+    CHANCE,
+    DASHED,
+    NULLS,
+    PAGE,
+    PRINCIPAL,
+    new_figure,
+    styled,
+)
 
 _PANELS = (
-    ("plain", "product of F, eigenvector"),
-    ("skip", "product of I + αF, eigenvector"),
-    ("singular", "product of I + αF, singular vector"),
+    ("plain", "product of F: principal eigenvector"),
+    ("plain_singular", "product of F: left singular vector"),
+    ("skip", "product of I + αF: principal eigenvector"),
+    ("skip_singular", "product of I + αF: left singular vector"),
 )
 
 
 def cumulative_products(result: CumulativeProducts) -> Figure:
-    """rho of the states after every layer with three directions of the products up to it, with
-    the mean over all eigendirections of the product, and chance; error bars are one standard error
-    over prompts, squares are planes.
+    """rho of the states after every layer with four directions of the products up to it, with the
+    null models and the mean over all eigendirections of the product. Each is divided by its own
+    chance level, since some are lines and some, the squares, are planes; error bars are one
+    standard error.
     """
     index = np.array([layer.index for layer in result.layers])
     with styled():
-        figure = new_figure(PAGE, 2.6)
-        axes = figure.subplots(1, 3, sharey=True)
-        for axis, (name, title) in zip(axes, _PANELS, strict=True):
-            found = [getattr(layer, name) for layer in result.layers]
-            chance = [each.chance for each in found]
-            axis.hlines(chance, index - 0.4, index + 0.4, GREY, (0, (4, 2)), lw=0.9)
-            if found[0].average is not None:
-                axis.plot(index, [each.average for each in found], ".-", color=BLACK, lw=1.0)
-            color = BLUE if name == "singular" else VERMILION
-            values = np.array([each.rho for each in found])
-            axis.errorbar(
-                index, values, yerr=[each.se or 0.0 for each in found], color=color, elinewidth=0.9
-            )
-            planes = np.array([each.dimension == 2 for each in found])
-            for marker, chosen in (("o", ~planes), ("s", planes)):
-                axis.plot(
-                    index[chosen], values[chosen], marker, color=color, ms=4.5, mec="white", mew=0.5
-                )
+        figure = new_figure(PAGE, 4.5)
+        axes = figure.subplots(2, 2, sharex=True, sharey=True)
+        for axis, (name, title) in zip(axes.flat, _PANELS, strict=True):
+            _panel(axis, index, [getattr(layer, name) for layer in result.layers], name)
             axis.set_title(title, pad=4)
-            axis.set_xlabel("layer")
-            axis.margins(x=0.06)
-            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         # Common to all, and so not before all are drawn.
-        axes[0].set_ylim(0, None)
-        axes[0].set_ylabel("alignment ρ after the layer")
-        handles = [
-            Line2D([], [], color=VERMILION, label="principal direction"),
-            Line2D([], [], color=BLUE, label="singular vector"),
-            Line2D([], [], color=BLACK, marker=".", label="mean over all eigendirections"),
-            Line2D([], [], color=GREY, lw=0.9, ls=(0, (4, 2)), label="chance"),
-            Line2D([], [], color=GREY, ls="", marker="o", label="line"),
-            Line2D([], [], color=GREY, ls="", marker="s", label="plane"),
-        ]
-        figure.legend(handles=handles, loc="outside lower center", ncols=6)
+        axes[0, 0].set_ylim(0, None)
+        for row in axes:
+            row[0].set_ylabel("ρ after the layer / chance")
+        for axis in axes[-1]:
+            axis.set_xlabel("layer")
+        planes = any(getattr(r, n).dimension == 2 for r in result.layers for n, _ in _PANELS)
+        figure.legend(handles=_handles(planes), loc="outside lower center", ncols=4)
     return figure
+
+
+def _panel(axis: Axes, index: np.ndarray, found: list[Against], name: str) -> None:
+    axis.axhline(1, color=CHANCE, ls=DASHED, lw=0.9)
+    if found[0].average is not None:
+        average, level = np.array([(o.average, o.average_chance) for o in found], float).T
+        axis.plot(index, average / level, ".-", color=AVERAGE, lw=1.0)
+    for null, shift in zip(found[0].null, (-0.12, 0.12), strict=True):
+        here = [each.null[null] for each in found]
+        axis.errorbar(
+            index + shift,
+            [each.ratio for each in here],
+            yerr=[each.ratio_se or 0.0 for each in here],
+            fmt=".-",
+            color=NULLS[null][1],
+            lw=1.0,
+            elinewidth=0.8,
+            capsize=1.5,
+        )
+    color = BLUE if "singular" in name else PRINCIPAL
+    values = np.array([each.rho / each.chance for each in found])
+    errors = [(each.se or 0.0) / each.chance for each in found]
+    axis.errorbar(index, values, yerr=errors, color=color, elinewidth=0.9, capsize=1.5)
+    planes = np.array([each.dimension == 2 for each in found])
+    for marker, chosen in (("o", ~planes), ("s", planes)):
+        axis.plot(index[chosen], values[chosen], marker, color=color, ms=4.5, mec="white", mew=0.5)
+    axis.margins(x=0.06)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _handles(planes: bool) -> list[Line2D]:
+    shown = [
+        Line2D([], [], color=PRINCIPAL, marker="o", mec="white", label="principal eigenvector"),
+        Line2D([], [], color=BLUE, marker="o", mec="white", label="left singular vector"),
+        *(Line2D([], [], color=color, marker=".", label=label) for label, color in NULLS.values()),
+        Line2D([], [], color=CHANCE, lw=0.9, ls=DASHED, label="chance"),
+        Line2D([], [], color=AVERAGE, marker=".", label="mean over all eigendirections"),
+    ]
+    if planes:
+        shown.append(Line2D([], [], color=CHANCE, ls="", marker="s", label="plane"))
+    return shown

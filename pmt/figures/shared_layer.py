@@ -5,39 +5,49 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Circle
+from matplotlib.lines import Line2D
+from matplotlib.patches import Circle, Patch
 from matplotlib.ticker import MaxNLocator
 
 from pmt.experiments.shared_layer import SharedRun
 from pmt.figures.style import (
+    AVERAGE,
     BLACK,
     BLUE,
+    CHANCE,
     COLUMN,
-    GREY,
+    DASHED,
+    DOTTED,
+    NULLS,
     PAGE,
-    PURPLE,
+    PRINCIPAL,
     SKY,
-    VERMILION,
     new_figure,
     styled,
 )
 
-_CHANCE = {"color": GREY, "lw": 0.9, "ls": (0, (4, 2))}
+_CHANCE: dict[str, Any] = {"color": CHANCE, "lw": 0.9, "ls": DASHED}
+_CIRCLE: dict[str, Any] = {"color": BLACK, "lw": 0.9, "ls": DOTTED}
+_MEAN = (0, (5, 1, 1, 1))
+# Null models are told apart by their dashes too.
+_DASHES = {"gaussian": (0, (4, 1)), "rotated": (0, (1.5, 1))}
 # Single tokens that are drawn; more make the file large and the band no clearer.
 _DRAWN = 1000
 
 
 def final_alignment(result: SharedRun) -> Figure:
     """Left the spectrum of the layer matrix, middle the correlation of the last states with v_1
-    with its sign, right with the plane of v_1 and v_2; the curves are uniform tokens.
+    with its sign, right with the plane of v_1 and v_2; beside the tokens those of the rotated null,
+    all draws together, and the density of uniform tokens, which is chance.
     """
+    null = result.null["rotated"]
     with styled():
-        figure = new_figure(PAGE, 2.5)
+        figure = new_figure(PAGE, 2.6)
         left, middle, right = figure.subplots(1, 3)
         _spectrum(left, result)
-        _histogram(middle, result.signed.ravel(), (-1.0, 1.0))
         d = len(result.spectrum.values)
         grid = np.linspace(-1, 1, 801)[1:-1]
+        _histogram(middle, result.signed, null.signed, (-1.0, 1.0))
         # Densities of vᵀx and of |P x| for a token uniform on S^(d-1), up to their constants.
         _uniform(middle, grid, (d - 3) / 2 * np.log1p(-(grid**2)))
         what = "Re $v_1$" if result.spectrum.dimension == 2 else "$v_1$"
@@ -46,35 +56,47 @@ def final_alignment(result: SharedRun) -> Figure:
             right.set_axis_off()
             right.text(0.5, 0.5, "no second real eigenvector", ha="center")
         else:
-            _histogram(right, result.plane[-1].ravel(), (0.0, 1.0))
+            _histogram(right, result.plane[-1], null.plane, (0.0, 1.0))
             grid = np.linspace(0, 1, 401)[1:-1]
             _uniform(right, grid, np.log(grid) + (d - 4) / 2 * np.log1p(-(grid**2)))
             right.set(xlabel="ρ with the plane of $v_1$, $v_2$", ylabel="density of tokens")
         figure.suptitle(f"{_name(result)}, Case {result.spectrum.case}", fontsize="medium")
-        figure.legend(*middle.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+        handles = [
+            _line("principal $λ_1$", PRINCIPAL, 0.0, "", marker="o", mec="white"),
+            _line("|1 + αλ| = |1 + α$λ_1$|", *_CIRCLE.values()),
+            Patch(color=SKY, label="tokens"),
+            _line("rotated null", NULLS["rotated"][1], 1.2, "-"),
+            _line("uniform tokens (chance)", *_CHANCE.values()),
+        ]
+        figure.legend(handles=handles, loc="outside lower center", ncols=5)
     return figure
 
 
 def consensus(result: SharedRun) -> Figure:
-    """Distance between tokens over steps: every prompt, and their mean. 0 is consensus."""
+    """Distance between tokens over steps: every prompt, their mean, and that of the null models. 0
+    is consensus.
+    """
     steps = np.arange(result.steps + 1)
     with styled():
-        figure = new_figure(COLUMN, 2.3)
+        figure = new_figure(COLUMN, 2.4)
         axis = figure.subplots()
         axis.plot(steps, result.distance, color=SKY, lw=0.5, alpha=0.35)
         axis.plot([], [], color=SKY, lw=1.0, label="one prompt")
-        axis.plot(steps, result.distance.mean(axis=1), color=BLUE, lw=1.8, label="mean")
+        axis.plot(steps, result.distance.mean(axis=1), color=BLUE, lw=1.8, label="mean of prompts")
+        for name, null in result.null.items():
+            label, color = NULLS[name]
+            axis.plot(steps, null.distance, color=color, lw=1.2, ls=_DASHES[name], label=label)
         axis.set(ylabel="mean intertoken distance", ylim=(0, None))
         axis.set_title(_name(result), loc="left")
         _steps(axis, result)
-        axis.legend(loc="upper right", frameon=True, framealpha=0.85, edgecolor="none")
+        figure.legend(loc="outside lower center", ncols=2)
     return figure
 
 
 def correlations(result: SharedRun) -> Figure:
     """Three panels over steps: rho with v_1, with v_2 and with their plane. Every token is a thin
     line, the mean is thick; beside them chance and, with the principal direction, the mean over
-    all eigendirections and the rotated null.
+    all eigendirections with its own chance, and both null models with twice their standard error.
     """
     steps, own = np.arange(result.steps + 1), result.spectrum
     panels = [("Re $v_1$" if own.dimension == 2 else "$v_1$", result.first, result.chances[0])]
@@ -92,9 +114,10 @@ def correlations(result: SharedRun) -> Figure:
             axis.plot(steps, tokens, color="0.75", lw=0.3, alpha=0.5, rasterized=True)
             axis.axhline(chance, **_CHANCE)
             if number == led:
-                axis.plot(steps, result.average, color=BLACK, lw=1.2, ls=(0, (5, 1, 1, 1)))
-                axis.plot(steps, result.null, color=PURPLE, lw=1.4, ls=(0, (2, 1)))
-            axis.plot(steps, values.mean(axis=(1, 2)), color=VERMILION, lw=1.8)
+                _nulls(axis, steps, result)
+                axis.plot(steps, result.average, color=AVERAGE, lw=1.2, ls=_MEAN)
+                axis.axhline(result.chances[3], color=AVERAGE, lw=0.9, ls=DOTTED)
+            axis.plot(steps, values.mean(axis=(1, 2)), color=PRINCIPAL, lw=1.8)
             axis.set_title(f"with {name}")
             axis.set(ylim=(0, 1.02))
             _steps(axis, result)
@@ -102,19 +125,28 @@ def correlations(result: SharedRun) -> Figure:
         figure.suptitle(f"{_name(result)}, Case {own.case}", fontsize="medium")
         handles = [
             _line("one token", "0.65", 0.8, "-"),
-            _line("mean of tokens", VERMILION, 1.8, "-"),
-            _line("mean over all eigendirections", BLACK, 1.2, (0, (5, 1, 1, 1))),
-            _line("rotated null", PURPLE, 1.4, (0, (2, 1))),
-            _line("chance", GREY, 0.9, (0, (4, 2))),
+            _line("mean of tokens", PRINCIPAL, 1.8, "-"),
+            *(_line(label, color, 1.4, _DASHES[name]) for name, (label, color) in NULLS.items()),
+            _line("chance", *_CHANCE.values()),
+            _line("mean over all eigendirections", AVERAGE, 1.2, _MEAN),
+            _line("chance of that mean", AVERAGE, 0.9, DOTTED),
         ]
-        figure.legend(handles=handles, loc="outside lower center", ncols=5)
+        figure.legend(handles=handles, loc="outside lower center", ncols=4)
     return figure
 
 
-def _line(label: str, color: str, width: float, style: Any) -> Any:
-    from matplotlib.lines import Line2D
+def _nulls(axis: Axes, steps: np.ndarray, result: SharedRun) -> None:
+    for name, (_, color) in NULLS.items():
+        found = [result.under(name, int(step)) for step in steps]
+        mean = np.array([each.rho for each in found])
+        error = np.array([each.se or 0.0 for each in found])
+        low, high = np.clip(mean - 2 * error, 0, 1), np.clip(mean + 2 * error, 0, 1)
+        axis.fill_between(steps, low, high, color=color, alpha=0.18, lw=0)
+        axis.plot(steps, mean, color=color, lw=1.4, ls=_DASHES[name])
 
-    return Line2D([], [], color=color, lw=width, ls=style, label=label)
+
+def _line(label: str, color: str, width: float, style: Any, **more: Any) -> Line2D:
+    return Line2D([], [], color=color, lw=width, ls=style, label=label, **more)
 
 
 def _name(result: SharedRun) -> str:
@@ -134,20 +166,23 @@ def _spectrum(axis: Axes, result: SharedRun) -> None:
     alpha = result.spectrum.alpha
     if alpha != 0:
         radius = abs(1 + alpha * values[0]) / abs(alpha)
-        circle = Circle((-1 / alpha, 0), radius, fill=False, edgecolor=GREY, lw=0.9)
-        circle.set_linestyle((0, (4, 2)))
-        axis.add_patch(circle)
+        axis.add_patch(Circle((-1 / alpha, 0), radius, fill=False, **_CIRCLE))
     axis.plot(values.real, values.imag, ".", color=BLUE, ms=3, mew=0, alpha=0.8)
     leading = values[:dimension]
-    axis.plot(leading.real, leading.imag, "o", color=VERMILION, ms=5, mec="white", mew=0.6)
+    axis.plot(leading.real, leading.imag, "o", color=PRINCIPAL, ms=5, mec="white", mew=0.6)
     reach = 1.15 * max(float(np.abs(values).max()), 1e-12)
     axis.set(xlim=(-reach, reach), ylim=(-reach, reach), xlabel="Re λ", ylabel="Im λ")
-    axis.set_title("eigenvalues of F, λ₁ in red")
+    axis.set_title("eigenvalues of F")
 
 
-def _histogram(axis: Axes, values: np.ndarray, bounds: tuple[float, float]) -> None:
+def _histogram(
+    axis: Axes, values: np.ndarray, null: np.ndarray | None, bounds: tuple[float, float]
+) -> None:
     bins = np.linspace(*bounds, 41).tolist()
-    axis.hist(values, bins=bins, density=True, color=SKY, edgecolor="white", lw=0.2, label="tokens")
+    axis.hist(values.ravel(), bins=bins, density=True, color=SKY, edgecolor="white", lw=0.2)
+    if null is not None:
+        color = NULLS["rotated"][1]
+        axis.hist(null.ravel(), bins=bins, density=True, histtype="step", color=color, lw=1.2)
     axis.set(xlim=bounds)
 
 
@@ -155,6 +190,6 @@ def _uniform(axis: Axes, grid: np.ndarray, log_density: np.ndarray) -> None:
     density = np.exp(log_density - log_density.max())
     density /= np.sum((density[1:] + density[:-1]) / 2 * np.diff(grid))
     top = axis.get_ylim()[1]
-    axis.plot(grid, density, color=GREY, lw=1.0, ls=(0, (4, 2)), label="uniform tokens")
+    axis.plot(grid, density, **_CHANCE)
     # High and narrow in many dimensions; what the tokens do is to be seen.
     axis.set_ylim(0, min(max(top, 1.05 * float(density.max())), 2.5 * top))

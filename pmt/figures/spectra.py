@@ -7,7 +7,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Circle
 
 from pmt.experiments import Analysis, LayerAnalysis
-from pmt.figures.style import BLUE, GREY, PAGE, VERMILION, new_figure, styled
+from pmt.figures.style import BLACK, BLUE, DOTTED, PAGE, VERMILION, new_figure, styled
 
 _COLUMNS = 3
 
@@ -46,7 +46,7 @@ def _panel(axis: Axes, layer: LayerAnalysis, alpha: float) -> None:
     if alpha != 0:
         radius = abs(1 + alpha * leading[0]) / abs(alpha)
         axis.add_patch(
-            Circle((-1 / alpha, 0), radius, fill=False, edgecolor=GREY, lw=0.9, ls=(0, (4, 2)))
+            Circle((-1 / alpha, 0), radius, fill=False, edgecolor=BLACK, lw=0.9, ls=DOTTED)
         )
     axis.plot(rest.real, rest.imag, ".", color=BLUE, ms=2.5, mew=0, alpha=0.7)
     axis.plot(leading.real, leading.imag, "o", color=VERMILION, ms=5, mec="white", mew=0.6)
@@ -69,5 +69,5 @@ def _handles() -> list[Line2D]:
     return [
         Line2D([], [], marker="o", ls="", color=VERMILION, mec="white", label="principal λ₁"),
         Line2D([], [], marker=".", ls="", color=BLUE, label="other eigenvalues of F"),
-        Line2D([], [], color=GREY, lw=0.9, ls=(0, (4, 2)), label="|1 + αλ| = |1 + αλ₁|"),
+        Line2D([], [], color=BLACK, lw=0.9, ls=DOTTED, label="|1 + αλ| = |1 + αλ₁|"),
     ]

@@ -76,6 +76,22 @@ def choose_view(path: np.ndarray, axes: np.ndarray) -> View:
     return View(np.stack([np.cross(up, near), up, near]))
 
 
+def draw_ball(
+    ax: Any, view: View, axes: np.ndarray, labels: list[str], plane: np.ndarray | None = None
+) -> None:
+    """Draws the sphere and the axes through it, without tokens; arguments as in ``draw_sphere``."""
+    ax.set_aspect("equal")
+    ax.set_axis_off()
+    ax.set(xlim=(-1.27, 1.27), ylim=(-1.27, 1.27))
+    ax.add_patch(Circle((0, 0), 1, facecolor="0.97", edgecolor="0.45", linewidth=0.9, zorder=0))
+    _draw_grid(ax, view)
+    if plane is not None:
+        turn = np.linspace(0, 2 * np.pi, 241)
+        circle = np.cos(turn)[:, None] * plane[:, 0] + np.sin(turn)[:, None] * plane[:, 1]
+        _draw_line(ax, view, circle, _AXIS, 0.9, zorder=2.0)
+    _draw_axes(ax, view, axes, labels)
+
+
 def draw_sphere(
     ax: Any,
     path: np.ndarray,
@@ -97,24 +113,24 @@ def draw_sphere(
       view: where from; chosen by ``choose_view`` if None.
     """
     view = choose_view(path, axes if axes.shape[1] else np.zeros((3, 0))) if view is None else view
-    ax.set_aspect("equal")
-    ax.set_axis_off()
-    ax.set(xlim=(-1.27, 1.27), ylim=(-1.27, 1.27))
-    ax.add_patch(Circle((0, 0), 1, facecolor="0.97", edgecolor="0.45", linewidth=0.9, zorder=0))
-    _draw_grid(ax, view)
-    if plane is not None:
-        turn = np.linspace(0, 2 * np.pi, 241)
-        circle = np.cos(turn)[:, None] * plane[:, 0] + np.sin(turn)[:, None] * plane[:, 1]
-        _draw_line(ax, view, circle, _AXIS, 0.9, zorder=2.0)
-    _draw_axes(ax, view, axes, labels)
-    for token, color in enumerate(colors):
-        for stretch in _stretches(path[:, token]):
-            _draw_line(ax, view, _arcs(stretch), color, 1.2, zorder=4.0)
-    _draw_ends(ax, view, path, colors)
+    draw_ball(ax, view, axes, labels, plane)
+    draw_paths(ax, view, path, colors)
+    draw_points(ax, view, path[0], colors, filled=False)
+    draw_points(ax, view, path[-1], colors, filled=True)
     for face, y, text in (("white", -1.07, "start"), ("0.3", -1.2, "end")):
         ax.scatter(-1.2, y, s=14, facecolor=face, edgecolor="0.3")
         ax.text(-1.12, y, text, va="center", fontsize="small")
     return view
+
+
+def draw_paths(ax: Any, view: View, path: np.ndarray, colors: list[Any]) -> list[Any]:
+    """Every token's way over the sphere; ``path`` is ``(steps + 1, n, 3)``. What was drawn."""
+    ways = [
+        (_arcs(stretch), color)
+        for token, color in enumerate(colors)
+        for stretch in _stretches(path[:, token])
+    ]
+    return _draw_lines(ax, view, ways, 1.2, zorder=4.0)
 
 
 def _stretches(points: np.ndarray) -> list[np.ndarray]:
@@ -125,36 +141,50 @@ def _stretches(points: np.ndarray) -> list[np.ndarray]:
 
 def _arcs(points: np.ndarray) -> np.ndarray:
     """Points on the great circles between successive points, so that long steps bend too."""
-    parts = []
-    for start, end in zip(points[:-1], points[1:], strict=True):
-        count = int(np.ceil(float(np.linalg.norm(end - start)) / 0.05)) + 1
-        t = np.linspace(0, 1, count)[:-1, None]
-        between = (1 - t) * start + t * end
-        parts.append(between / np.linalg.norm(between, axis=1, keepdims=True))
-    return np.concatenate([*parts, points[-1:]])
+    start, way = points[:-1], np.diff(points, axis=0)
+    counts = np.maximum(np.ceil(np.linalg.norm(way, axis=1) / 0.05).astype(int), 1)
+    segment = np.repeat(np.arange(len(start)), counts)
+    share = (np.arange(len(segment)) - np.repeat(np.cumsum(counts) - counts, counts)) / np.repeat(
+        counts, counts
+    )
+    between = start[segment] + share[:, None] * way[segment]
+    between /= np.linalg.norm(between, axis=1, keepdims=True)
+    return np.concatenate([between, points[-1:]])
 
 
 def _draw_line(
     ax: Any, view: View, points: np.ndarray, color: Any, width: float, zorder: float
 ) -> None:
-    flat, depth = view.project(points)
-    if len(points) < 2:
-        return
-    near = (depth[:-1] + depth[1:]) >= 0
-    # One line for each stretch on a side: separate segments would show at their overlaps.
-    cuts = np.flatnonzero(np.diff(near)) + 1
-    starts, ends = [0, *cuts], [*cuts, len(near)]
-    stretches = [(near[i], flat[i : j + 1]) for i, j in zip(starts, ends, strict=True)]
-    for side, opacity, level in ((False, _FAR, zorder - 2.5), (True, _NEAR, zorder)):
-        lines = LineCollection(
-            [points for is_near, points in stretches if is_near == side],
-            colors=[to_rgba(color, opacity)],
-            linewidths=width,
-            capstyle="butt",
-            joinstyle="round",
-            zorder=level,
+    _draw_lines(ax, view, [(points, color)], width, zorder)
+
+
+def _draw_lines(
+    ax: Any, view: View, lines: list[tuple[np.ndarray, Any]], width: float, zorder: float
+) -> list[Any]:
+    """Lines over the sphere, each through points ``(m, 3)``, faint on its far side; as drawn."""
+    sides: dict[bool, list[tuple[np.ndarray, Any]]] = {False: [], True: []}
+    for points, color in lines:
+        flat, depth = view.project(points)
+        near = (depth[:-1] + depth[1:]) >= 0
+        # One line for each stretch on a side: separate segments would show at their overlaps.
+        cuts = [*(np.flatnonzero(np.diff(near)) + 1), len(near)]
+        for start, end in zip([0, *cuts], cuts, strict=False):
+            if end > start:
+                sides[bool(near[start])].append((flat[start : end + 1], color))
+    return [
+        ax.add_collection(
+            LineCollection(
+                [points for points, _ in sides[side]],
+                colors=[to_rgba(color, opacity) for _, color in sides[side]],
+                linewidths=width,
+                capstyle="butt",
+                joinstyle="round",
+                zorder=level,
+            )
         )
-        ax.add_collection(lines)
+        for side, opacity, level in ((False, _FAR, zorder - 2.5), (True, _NEAR, zorder))
+        if sides[side]
+    ]
 
 
 def _draw_grid(ax: Any, view: View) -> None:
@@ -197,18 +227,23 @@ def _draw_axes(ax: Any, view: View, axes: np.ndarray, labels: list[str]) -> None
         )
 
 
-def _draw_ends(ax: Any, view: View, path: np.ndarray, colors: list[Any]) -> None:
-    for points, size, filled in ((path[0], 13, False), (path[-1], 24, True)):
-        flat, depth = view.project(points)
-        for place, near, color in zip(flat, depth >= 0, colors, strict=True):
-            opacity = 1.0 if near else 0.35
-            face = to_rgba(color, opacity) if filled else to_rgba("white", opacity)
-            edge = to_rgba("white" if filled else color, opacity)
-            ax.scatter(
-                *place,
-                s=size,
-                facecolor=[face],
-                edgecolor=[edge],
-                linewidth=0.5 if filled else 0.9,
-                zorder=(7 if filled else 6) if near else 1.8,
-            )
+def draw_points(
+    ax: Any, view: View, points: np.ndarray, colors: list[Any], *, filled: bool
+) -> list[Any]:
+    """Tokens ``(n, 3)``, faint on the far side: full ones, or smaller open ones. What was drawn."""
+    flat, depth = view.project(points)
+    drawn = []
+    for side, opacity, level in ((False, 0.35, 1.8), (True, 1.0, 7 if filled else 6)):
+        there = np.flatnonzero((depth >= 0) == side)
+        own = [to_rgba(colors[token], opacity) for token in there]
+        white = [to_rgba("white", opacity)] * len(there)
+        dots = ax.scatter(
+            *flat[there].T,
+            s=24 if filled else 13,
+            facecolors=own if filled else white,
+            edgecolors=white if filled else own,
+            linewidths=0.5 if filled else 0.9,
+            zorder=level,
+        )
+        drawn.append(dots)
+    return drawn

@@ -11,21 +11,31 @@ from matplotlib.ticker import MaxNLocator
 from pmt.experiments.collateral import Cost
 from pmt.experiments.steer import Steering
 from pmt.experiments.steered_panels import Panel
-from pmt.figures.style import BLACK, BLUE, GREY, ORANGE, PAGE, VERMILION, new_figure, styled
-from pmt.spectral import Alignment, chance
-
-_DASHED = (0, (4, 2))
+from pmt.figures.style import (
+    AVERAGE,
+    BLACK,
+    BLUE,
+    CHANCE,
+    DASHED,
+    GREEN,
+    PAGE,
+    PRINCIPAL,
+    new_figure,
+    styled,
+)
+from pmt.spectral import chance
 
 
 def steering(result: Steering) -> Figure:
     """Above: alignment, its increment and the share of increases over layers, with and without the
-    edit, for the target and for each layer's principal direction. Below: alignment against the
-    strength, predicted (line, with its stated error) and measured (points), beside activation
-    addition; and the cost of both on plain text, at equal alignment.
+    edit, for the target and for each layer's principal direction, filled with and open without the
+    edit, and the mean over all eigendirections. Below: alignment against the strength, predicted
+    (line, with its stated error) and measured (points), beside activation addition; and the cost
+    of both on plain text, at equal alignment.
     """
     with styled():
         rows = 1 + bool(result.curve is not None or result.costs)
-        figure = new_figure(PAGE, 2.55 * rows)
+        figure = new_figure(PAGE, 2.7 * rows)
         above, *below = list(figure.subfigures(rows, 1, squeeze=False).flat)
         _panels(above, result)
         for part in below:
@@ -37,43 +47,25 @@ def _panels(figure: SubFigure, result: Steering) -> None:
     left, middle, right = figure.subplots(1, 3)
     index = np.array([panel.index for panel in result.base])
     level = chance(len(result.target))
-    left.axhline(level, color=GREY, lw=0.9, ls=_DASHED, label="chance")
-    middle.axhline(0, color=GREY, lw=0.9, ls=_DASHED)
-    right.axhline(0.5, color=GREY, lw=0.9, ls=_DASHED)
-
-    def toward(panel: Panel) -> Alignment | None:
-        return panel.target
-
-    def own(panel: Panel) -> Alignment | None:
-        return panel.principal
-
-    series: list[tuple[str, str, str, Sequence[Panel], Callable[[Panel], Alignment | None]]] = [
-        ("target, steered", VERMILION, "o-", result.steered, toward),
-        ("target, unedited", BLUE, "o--", result.base, toward),
-        ("principal, steered", ORANGE, "s-", result.steered, own),
-        ("principal, unedited", BLACK, "s--", result.base, own),
-    ]
-    for label, color, style, panels, part in series:
-        found = [part(panel) for panel in panels]
-        known = [each for each in found if each is not None]
-        if len(known) < len(found):
+    left.axhline(level, color=CHANCE, lw=0.9, ls=DASHED, label="chance of a line")
+    middle.axhline(0, color=CHANCE, lw=0.9, ls=DASHED)
+    right.axhline(0.5, color=CHANCE, lw=0.9, ls=DASHED)
+    # Most unedited ones coincide with the steered: open, smaller and on top of these.
+    series: tuple[tuple[str, str, str, float, Sequence[Panel], str], ...] = (
+        ("mean over all eigendirections, steered", AVERAGE, "-", 4, result.steered, "average"),
+        ("principal, steered", PRINCIPAL, "s-", 7, result.steered, "principal"),
+        ("target, steered", GREEN, "o-", 5.5, result.steered, "target"),
+        ("principal, unedited", PRINCIPAL, "s--", 4.5, result.base, "principal"),
+        ("target, unedited", GREEN, "o--", 4, result.base, "target"),
+    )
+    for label, color, style, size, panels, part in series:
+        found = [getattr(panel, part) for panel in panels]
+        if any(each is None for each in found):
             continue
-        for axis, values in (
-            (left, [each.rho_after for each in known]),
-            (middle, [each.delta_rho for each in known]),
-            (right, [each.p_increase for each in known]),
-        ):
-            # The unedited ones on top and open, since most of them coincide with the steered.
-            open_marker = "--" in style
-            axis.plot(
-                index,
-                values,
-                style,
-                color=color,
-                label=label,
-                ms=4.5 if open_marker else 6,
-                mfc="white" if open_marker else color,
-            )
+        face = "white" if "--" in style else color
+        for axis, name in ((left, "rho_after"), (middle, "delta_rho"), (right, "p_increase")):
+            values = [getattr(each, name) for each in found]
+            axis.plot(index, values, style, color=color, label=label, ms=size, mfc=face)
     left.set(ylabel="alignment ρ after the layer", ylim=(0, 1.03))
     middle.set(ylabel="increment Δρ")
     right.set(ylabel="share P of increases", ylim=(-0.02, 1.02))
@@ -82,7 +74,7 @@ def _panels(figure: SubFigure, result: Steering) -> None:
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.margins(x=0.06)
     handles, labels = left.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=5, handlelength=2.2)
+    figure.legend(handles, labels, loc="outside upper center", ncols=3, handlelength=2.4)
 
 
 def _doses(figure: SubFigure, result: Steering) -> None:
@@ -108,7 +100,7 @@ def _doses(figure: SubFigure, result: Steering) -> None:
     )
     for axis, (label, value) in zip(axes, quantities, strict=True):
         for name, color, marker, method in (
-            ("edit, measured", VERMILION, "o-", "edit"),
+            ("edit, measured", GREEN, "o-", "edit"),
             ("activation addition", BLUE, "D-", "addition"),
         ):
             points = [
@@ -144,9 +136,9 @@ def _curve(axis: Axes, result: Steering) -> None:
     c = np.abs(curve.c[shown])
     low = np.clip(curve.predicted - curve.error, 0, 1)[shown]
     high = np.clip(curve.predicted + curve.error, 0, 1)[shown]
-    axis.fill_between(c, low, high, color=VERMILION, alpha=0.2, lw=0)
-    axis.plot(c, curve.predicted[shown], color=VERMILION, label="edit, predicted")
-    axis.plot(c, curve.measured[shown], "o", color=VERMILION, label="edit, measured")
+    axis.fill_between(c, low, high, color=GREEN, alpha=0.2, lw=0)
+    axis.plot(c, curve.predicted[shown], color=GREEN, label="edit, predicted")
+    axis.plot(c, curve.measured[shown], "o", color=GREEN, label="edit, measured")
     axis.plot(curve.s[1:], curve.addition[1:], "D-", color=BLUE, label="activation addition")
     if result.edit.strength:
         axis.plot(

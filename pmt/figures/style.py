@@ -24,6 +24,15 @@ VERMILION = "#D55E00"
 PURPLE = "#CC79A7"
 GREY = "#7F7F7F"
 
+# What is compared looks the same in all figures: the principal direction, the mean over all
+# eigendirections, chance, and the null models with their labels.
+PRINCIPAL, AVERAGE, CHANCE = VERMILION, BLACK, GREY
+NULLS: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {"gaussian": ("Gaussian null", ORANGE), "rotated": ("rotated null", PURPLE)}
+)
+DASHED = (0, (4, 2))
+DOTTED = (0, (1, 1.5))
+
 # Inches: one column of a two-column page, and the whole page.
 COLUMN = 3.4
 PAGE = 7.0

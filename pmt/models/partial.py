@@ -4,8 +4,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
 from jaxtyping import Array, Float
 
+from pmt.models.blocks import PreNormBlock
 from pmt.models.tokens import Tokens
 from pmt.models.transformer import Transformer, _apply, _decode, _embed, _normalize
 from pmt.numerics import AnyArray
@@ -57,6 +59,29 @@ def attention_input(model: Transformer, index: int, x: Float[AnyArray, "batch n 
     block = model.layer(index)
     state = jnp.asarray(x)
     return _normalize(block.attention_norm, state) if is_pre_norm(model) else state
+
+
+def after_attention(
+    model: Transformer,
+    index: int,
+    x: Float[AnyArray, "batch n d"],
+    update: Float[AnyArray, "batch n d"],
+) -> Float[Array, "batch n d"]:
+    """The next states, had the attention of a layer given ``update`` where it read the states x."""
+    return _after_attention(model.layer(index), jnp.asarray(x), jnp.asarray(update))
+
+
+@nnx.jit
+def _after_attention(block: Any, x: Array, update: Array) -> Array:
+    # As the blocks' own calls, with the update in place of their attention.
+    def one(text: Array, added: Array) -> Array:
+        attended = text + added
+        if isinstance(block, PreNormBlock):
+            return attended + block.mlp(block.mlp_norm(text if block.parallel else attended))
+        attended = block.attention_norm(attended)
+        return block.mlp_norm(attended + block.mlp(attended))
+
+    return jax.vmap(one)(x, update)
 
 
 def is_pre_norm(model: Transformer) -> bool:

@@ -3,6 +3,7 @@
 It is handed everything and runs nothing.
 """
 
+from pmt.report.further import looped, steering, trained_weights
 from pmt.report.page import Figure, Section, Table, render
 from pmt.report.sections import equilibrium, repeated_layer, summary, transformer
 from pmt.report.statements import Witness, page_of, refuted, refuted_pages, statements
@@ -13,12 +14,15 @@ __all__ = [
     "Table",
     "Witness",
     "equilibrium",
+    "looped",
     "page_of",
     "refuted",
     "refuted_pages",
     "render",
     "repeated_layer",
     "statements",
+    "steering",
     "summary",
+    "trained_weights",
     "transformer",
 ]

@@ -92,15 +92,18 @@ def transformer(analysis: Mapping[str, Any], figures: Sequence[Figure]) -> Secti
 def _nulls(layers: Sequence[Mapping[str, Any]]) -> str:
     parts = []
     for name in layers[0]["null"]:
-        above = sum(
-            x["delta_rho"] - x["null"][name]["delta_rho"]
-            > 2 * ((x["null"][name]["se"] or 0.0) ** 2 + (x["delta_rho_se"] or 0.0) ** 2) ** 0.5
-            for x in layers
-        )
-        parts.append(f"the {name} null in {above} of {len(layers)}")
+        nulls = [x["null"][name] for x in layers]
+        known = [null["stands_out"] for null in nulls if null["stands_out"] is not None]
+        if not known:
+            return f"No verdict: {nulls[0]['reason']}."
+        parts.append(f"the {name} null in {known.count(1)} of {len(known)}")
     if not parts:
         return ""
-    return "Δρ exceeds, by more than two standard errors, " + " and ".join(parts) + " layers."
+    return (
+        "Δρ lies above what one more draw of the null would show (95 %): for "
+        + " and ".join(parts)
+        + " layers."
+    )
 
 
 def repeated_layer(

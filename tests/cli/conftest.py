@@ -12,6 +12,12 @@ from pmt.cli import app, main
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory, monkeypatch):
+    """A user's cache of eigenproblems that is not the user's."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "user-cache"))
+
+
 @pytest.fixture
 def pmt_with(monkeypatch):
     """`pmt_with(function)(*arguments)` runs `pmt probe arguments` and returns its exit status."""

@@ -99,7 +99,6 @@ def test_rotary_positions_that_are_kept_are_recorded_and_shown(tokens, tmp_path,
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ((TINY, "--mode", "full"), "--mode full is not there yet"),
         ((TINY, "--steps", 5), "--steps goes with --repeat-layer"),
         ((TINY, "--repeat-layer", 4), "no layer 4; the model has layers 1 to 3"),
         ((TINY, "--repeat-layer", 0), "greater than or equal to 1"),

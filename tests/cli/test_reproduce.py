@@ -49,6 +49,7 @@ def test_every_item_of_a_model_with_shared_weights_into_a_folder(tmp_path, capsy
         if item.figure is not None:
             assert (folder / "figure.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
             assert b"</svg>" in (folder / "figure.svg").read_bytes()
+        assert (folder / "animation.gif").exists() is (item.figure == "sphere_runs")
         assert all(sentence in first.out for sentence in found[item.name]["sentences"])
     assert found["figure-6a"]["result"]["shared_weights"] is True
     assert found["figure-2b"]["settings"]["config"]["order"] == "real"
@@ -67,6 +68,12 @@ def test_every_item_of_a_model_with_shared_weights_into_a_folder(tmp_path, capsy
 def test_the_figures_of_the_second_paper(name, tmp_path):
     assert reproduce(name, "--quick", "--out", tmp_path) == 0
     assert (tmp_path / name / "result.json").exists() and (tmp_path / name / "figure.svg").exists()
+    found = json.loads((tmp_path / name / "result.json").read_text())["result"]
+    rows = list(csv.DictReader((tmp_path / name / "training.csv").read_text().splitlines()))
+    own = found if name == "loop-figure-1" else found["norms"]["l2"]
+    assert len(rows) == np.size(own["history"]["v"]) * (1 if own is found else len(found["norms"]))
+    assert float(rows[1]["test_loss"]) == np.ravel(own["history"]["test_loss"])[1]
+    assert "seconds" not in own and len(list((tmp_path / name).glob("*.csv"))) == 3
 
 
 @pytest.mark.long
@@ -91,11 +98,15 @@ def test_one_layer_of_any_model_is_repeated_and_said_so(tmp_path, capsys):
     assert other["result"]["intertoken_distance"] != found["result"]["intertoken_distance"]
 
 
-def test_own_texts_go_through_the_whole_model(tmp_path):
-    """Against NumPy on the model's own hidden states; padding does not count."""
-    texts = ["A stitch in time saves nine.", "Yes."]
+def test_own_texts_go_through_the_whole_model(tmp_path, monkeypatch):
+    """Against NumPy on the model's own hidden states; padding does not count.
+
+    All of them and whole, where of the packaged texts six would be read up to some length.
+    """
+    monkeypatch.setattr("pmt.experiments.plain_text._LONGEST", 3)
+    texts = ["A stitch in time saves nine.", "Yes.", *"abcde"]
     (tmp_path / "p.txt").write_text("\n\n".join(texts) + "\n")
-    call = ("figure-10", "--model", "minilm", "--prompts", tmp_path / "p.txt")
+    call = ("figure-10", "--quick", "--model", "minilm", "--prompts", tmp_path / "p.txt")
     assert reproduce(*call, "--json", tmp_path / "r.json") == 0
     (found,) = json.loads((tmp_path / "r.json").read_text())["items"]
     model = from_pretrained("minilm")
@@ -116,7 +127,7 @@ def test_own_texts_go_through_the_whole_model(tmp_path):
         )
         assert abs(layer["rho_after"] - high.mean()) < 1e-5
         assert abs(layer["delta_rho"] - (high - low).mean()) < 1e-5
-        assert layer["null"] == {}
+        assert set(layer["null"]) == {"gaussian", "rotated"}
 
 
 @pytest.mark.parametrize(
@@ -130,7 +141,10 @@ def test_own_texts_go_through_the_whole_model(tmp_path):
         (("figure-6a", "--model", TINY, "--layer", 4), "no layer 4; the model has layers 1 to 3"),
         (("figure-8", "--model", TINY, "--tokens", "nothing.npy"), "cannot read nothing.npy"),
         (("figure-11", "--model", TINY), "figure-11 reads text: the checkpoint"),
-        (("figure-8", "--prompts", "nothing.txt"), "cannot read nothing.txt"),
+        (("figure-11", "--prompts", "nothing.txt"), "cannot read nothing.txt"),
+        (("figure-8", "--prompts", "p"), "none of the chosen items can use it; leave it out, or"),
+        (("figure-11", "--tokens", "t"), "name one that can: figure-2a, figure-2b, figure-2b-or"),
+        (("leading-eigenvalues", "--tokens", "t"), "--tokens was given, and none of the chosen"),
         (("figure-8", "--model", "no/such/model"), "no directory 'no/such/model'"),
         (("table-1", "--out", "/dev/null/here"), "there is a file in its way"),
         (("table-1", "--json", "/nowhere/at/all.json"), "cannot write /nowhere/at/all.json"),

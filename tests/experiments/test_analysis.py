@@ -55,8 +55,13 @@ def test_the_record_has_the_fields_of_its_schema_and_survives_strict_json():
         }  # fmt: skip
         assert set(layer["null"]) == {"gaussian", "rotated"}
         assert all(
-            set(null) == {"delta_rho", "p_increase", "se"} for null in layer["null"].values()
-        )
+            set(null)
+            == {
+                "delta_rho", "p_increase", "se", "sd", "draws", "margin", "error", "threshold",
+                "stands_out", "reason",
+            }
+            for null in layer["null"].values()
+        )  # fmt: skip
         assert len(layer["eigenvalues"]) == 5
     assert json.loads(json.dumps(record, allow_nan=False)) == record
 
@@ -210,6 +215,8 @@ def test_the_null_models_are_means_over_draws_with_their_spread_in_the_error():
     prompts = deltas.mean(axis=(0, 2)).std(ddof=1) / np.sqrt(6)
     draws = deltas.mean(axis=(1, 2)).std(ddof=1) / np.sqrt(8)
     assert null["se"] == pytest.approx(np.sqrt(prompts**2 + draws**2), rel=1e-9)
+    assert null["sd"] == pytest.approx(draws * np.sqrt(8), rel=1e-9) and null["draws"] == 8
+    assert one[0]["rotated"]["sd"] is None and "a single draw" in one[0]["rotated"]["reason"]
     with pytest.raises(RequestError, match="draws is 0"):
         AnalysisConfig(draws=0)
 

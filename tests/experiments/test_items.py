@@ -1,5 +1,7 @@
 """The items on tiny checkpoints and made-up layers, against NumPy and against each other."""
 
+import errno
+import os
 from dataclasses import replace
 
 import jax.numpy as jnp
@@ -9,11 +11,15 @@ import pytest
 from pmt.dynamics import LayerStack, MultiHead
 from pmt.errors import RequestError
 from pmt.experiments import AnalysisConfig, analyze, describe
+from pmt.experiments.contrast import contrast
 from pmt.experiments.cumulative_products import ProductConfig
 from pmt.experiments.eigen_cache import EigenCache, Solver
 from pmt.experiments.items import ITEMS, Given, find_items
+from pmt.experiments.nulls import gaussian_maps, random_rotation
+from pmt.experiments.shared_layer import contrasts
 from pmt.experiments.sphere_runs import BipartiteConfig
 from pmt.models import from_pretrained
+from pmt.spectral import chance
 from tests.experiments.systems import random_stack, stack_of
 from tests.models.conftest import DATA
 
@@ -77,14 +83,22 @@ def test_a_stable_bipartite_point_takes_a_small_disturbance_and_not_a_large_one(
     assert abs(little.spectral_radius - slowest) < 1e-9
 
 
-def step(layer, x):
-    """Eq. (1) in NumPy, for all prompts."""
+def step(layer, x, maps=None):
+    """Eq. (1) in NumPy, for all prompts; ``maps`` are the heads' value-output ones, (h, d, d)."""
     q, k, v, o = (np.asarray(a) for a in (layer.query, layer.key, layer.value, layer.output))
     logits = layer.scale * np.einsum("hkd,bid,hke,bje->bhij", q, x, k, x)
     a = np.exp(logits - logits.max(axis=-1, keepdims=True))
     a /= a.sum(axis=-1, keepdims=True)
-    y = x + np.einsum("hdk,hke,bhij,bje->bid", o, v, a, x)
+    y = x + np.einsum("hde,bhij,bje->bid", o @ v if maps is None else maps, a, x)
     return y / np.linalg.norm(y, axis=-1, keepdims=True)
+
+
+def null_maps(name, layer, *key):
+    """(h, d, d), the value-output maps of a draw of a null model."""
+    if name == "gaussian":
+        return np.stack(list(gaussian_maps(layer, *key)))
+    r = random_rotation(layer.query.shape[-1], *key)
+    return r @ np.asarray(layer.output) @ np.asarray(layer.value) @ r.T
 
 
 def start(d):
@@ -95,7 +109,7 @@ def start(d):
 def test_a_repeated_layer_against_numpy():
     stack = random_stack(d=6)
     each = item("figure-6b")
-    config = small("figure-6b", **SMALL, times=2)
+    config = small("figure-6b", **SMALL, times=2, null_prompts=3)
     result = each.run(config, Given(layers=stack, layer=2))
     values, vectors = np.linalg.eig(np.asarray(stack.layer_matrix)[1])
     first = vectors[:, np.argmax(values.real)]
@@ -111,6 +125,38 @@ def test_a_repeated_layer_against_numpy():
     assert len(rows) == 7 and result.steps == 6 and result.depth == 3
     table = each.tables(result)
     assert len(table["final-tokens"]) == 12 and len(table["eigenvalues"]) == 6
+    for name in ("gaussian", "rotated"):
+        _check_null(name, stack.layer(1), result, rows[-1])
+
+
+def _check_null(name, layer, result, last):
+    """Both draws of a null model of layer 2, six steps from the first three prompts."""
+    rhos, ratios = [], []
+    for draw in range(2):
+        maps, x = null_maps(name, layer, 0, draw, 1), start(6)[:3]
+        for _ in range(6):
+            x = step(layer, x, maps)
+        values, vectors = np.linalg.eig(maps.sum(axis=0))
+        first = np.argmax(values.real)
+        rhos.append(_rho(x, vectors[:, first]))
+        ratios.append(rhos[-1] / chance(6, 2 if values[first].imag else 1))
+    prompts = np.mean(ratios, axis=(0, 2))
+    error = np.hypot(prompts.std(ddof=1) / 3**0.5, np.std(np.mean(ratios, (1, 2)), ddof=1) / 2**0.5)
+    assert abs(last[f"{name}_rho"] - np.mean(rhos)) < 1e-9
+    assert abs(last[f"{name}_ratio"] - np.mean(ratios)) < 1e-9
+    assert abs(last[f"{name}_ratio_se"] - error) < 1e-9
+    (found,) = (each for each in contrasts(result) if each.null == name)
+    own, level = result.principal[-1], result.chances[2]
+    assert max(own.mean(), np.mean(rhos)) > 0.5
+    assert found.unit == "rho" and abs(found.margin - (own.mean() - np.mean(rhos))) < 1e-9
+    expected = replace(result.under(name, 6), rho=0.1)
+    low = contrast(name, 0.2, 0.01, level, expected)
+    assert low.unit == "rho / chance" and abs(low.margin - (0.2 / level - np.mean(ratios))) < 1e-9
+    # The trained layer as one more draw: of two, at one degree of freedom.
+    spread = np.std(np.mean(ratios, (1, 2)), ddof=1)
+    more = np.linalg.norm([0.01 / level, prompts.std(ddof=1) / 3**0.5, spread * 1.5**0.5])
+    assert abs(low.error - more) < 1e-9 and low.draws == 2
+    assert low.stands_out == np.sign(low.margin) * (abs(low.margin) > 12.7062 * low.error)
 
 
 def test_the_plane_of_two_real_eigenvectors_and_its_lines():
@@ -141,6 +187,8 @@ def test_faults_50_53_a_defective_layer_and_a_complex_pair():
     assert np.all(defective.plane >= defective.first - 1e-12)
     assert rotating.spectrum.case == 2
     assert rotating.chances[2] == pytest.approx(0.785398, abs=1e-6)
+    # Two of three eigenvalues stand for the plane, one for a line with chance 1/2.
+    assert rotating.chances[3] == pytest.approx((2 * 0.785398 + 0.5) / 3, abs=1e-6)
     squares = rotating.first**2 + rotating.second**2
     np.testing.assert_allclose(squares, rotating.plane**2, atol=1e-12)
     assert item("figure-6b").sentences(rotating)[0].startswith("layer 2 applied 2 times: Case 2")
@@ -148,7 +196,7 @@ def test_faults_50_53_a_defective_layer_and_a_complex_pair():
 
 def test_the_products_against_numpy():
     stack = random_stack(d=6, layers=3)
-    config = ProductConfig(**SMALL)
+    config = ProductConfig(**SMALL, draws=2)
     result = item("figure-8").run(config, Given(layers=stack))
     f = np.asarray(stack.layer_matrix)
     x = start(6)
@@ -163,12 +211,74 @@ def test_the_products_against_numpy():
             assert found.dimension == 1 + (values[first].imag != 0)
             assert abs(found.rho - rho[first].mean()) < 1e-9
             assert abs(found.average - rho.mean()) < 1e-9
+            levels = [chance(6, 2 if value.imag else 1) for value in values]
+            assert abs(found.average_chance - np.mean(levels)) < 1e-12
             assert found.se > 0
-        u = np.linalg.svd(skip)[0][:, 0]
-        assert abs(layer.singular.rho - np.abs(x @ u).mean()) < 1e-9
-        assert layer.singular.average is None
+        for product, found in ((plain, layer.plain_singular), (skip, layer.skip_singular)):
+            u = np.linalg.svd(product)[0][:, 0]
+            assert abs(found.rho - np.abs(x @ u).mean()) < 1e-9
+            assert found.average is None
+    for name in ("gaussian", "rotated"):
+        streams = [_product_null(name, stack, draw) for draw in range(2)]
+        last = result.layers[-1]
+        for key, column in (("plain", 0), ("skip", 1), ("skip_singular", 2)):
+            expected = np.mean([each[column] for each in streams])
+            assert abs(getattr(last, key).null[name].rho - expected) < 1e-9, (name, key)
+    sentences = item("figure-8").sentences(result)
+    assert len(sentences) == 8 and all("one more draw of the null" in each for each in sentences)
     with pytest.raises(RequestError, match="product of the layers' F up to layer 2 is zero"):
         item("figure-8").run(config, Given(layers=stack_of(_NILPOTENT, _NILPOTENT)))
+
+
+def _product_null(name, stack, draw):
+    """rho with the directions of the products of a null model's own maps, after all layers."""
+    x, plain, skip = start(6), np.eye(6), np.eye(6)
+    for index in range(3):
+        maps = null_maps(name, stack.layer(index), 0, draw, index)
+        x, f = step(stack.layer(index), x, maps), maps.sum(axis=0)
+        plain, skip = f @ plain, (np.eye(6) + f) @ skip
+    found = []
+    for product in (plain, skip):
+        values, vectors = np.linalg.eig(product)
+        found.append(_rho(x, vectors[:, np.argmax(values.real)]).mean())
+    return [*found, np.abs(x @ np.linalg.svd(skip)[0][:, 0]).mean()]
+
+
+@pytest.mark.parametrize(("order", "first"), [("real", 1), ("skip", 0), ("modulus", 0)])
+def test_the_order_of_a_product_counts_its_true_size(order, first):
+    """What leads by |1 + lam| and by modulus is not what leads by real part."""
+    config = ProductConfig(**SMALL, order=order, draws=1)
+    stack = stack_of(np.diag([-2.4, 0.3, 0.1]), np.diag([0.1, 0.1, 3.0]))
+    one, two = item("figure-8").run(config, Given(layers=stack)).layers
+    x = start(3)
+    x = step(stack.layer(0), x)
+    # |1 - 2.4| = 1.4 > 1.3, and -2.4 by modulus, but 0.3 by real part; of I + F likewise.
+    for found in (one.plain, one.skip):
+        assert abs(found.rho - np.abs(x[..., first]).mean()) < 1e-12
+    x = step(stack.layer(1), x)
+    # The products are diag(-0.24, 0.03, 0.3) and diag(-1.54, 1.43, 4.4).
+    for found in (two.plain, two.skip):
+        assert abs(found.rho - np.abs(x[..., 2]).mean()) < 1e-12
+
+
+def test_the_rotated_null_of_shared_weights_keeps_how_layers_lie_to_each_other():
+    """One R for all layers: the product is R F F Rᵀ, and its singular vector that of F F turned."""
+    stack = stack_of(np.random.default_rng(3).standard_normal((3, 3)))
+
+    class Shared:
+        depth = 2
+        layer = staticmethod(lambda index: stack.layer(0))
+        block = staticmethod(lambda index: 0)
+
+    each, config = item("figure-8"), ProductConfig(**SMALL, draws=1)
+    result = each.run(config, Given(layers=Shared()))
+    f, r, x = np.asarray(stack.layer_matrix)[0], random_rotation(3, 0, 0, 0), start(3)
+    for _ in range(2):
+        x = step(stack.layer(0), x, (r @ f @ r.T)[None])
+    expected = np.abs(x @ r @ np.linalg.svd(f @ f)[0][:, 0]).mean()
+    null = result.layers[1].plain_singular.null["rotated"]
+    assert abs(null.rho - expected) < 1e-9
+    assert result.shared and "is R P Rᵀ" in each.sentences(result)[-1]
 
 
 _NILPOTENT = np.array([[0.0, 1.0], [0.0, 0.0]])
@@ -190,7 +300,16 @@ def test_layers_of_the_alignment_are_kept_as_they_come():
     rows = each.tables(result)["layers"]
     assert rows[1]["delta_rho"] == expected.layers[1].alignment.delta_rho
     assert rows[1]["rotated_delta_rho"] == expected.layers[1].null["rotated"].delta_rho
-    assert len(each.sentences(result)) == 3
+    said = each.sentences(result)
+    own, null = (layer for layer in (result.layers[0].alignment, result.layers[0].null["rotated"]))
+    margins = [a.alignment.delta_rho - a.null["rotated"].delta_rho for a in result.layers]
+    assert len(said) == 3 and f"{np.mean(margins):+.4f} on average over layers" in said[2]
+    assert own.delta_rho_se and null.se
+    assert (
+        "above what one more draw of the null would show (95 % in each layer, 2 draws)" in said[2]
+    )
+    verdicts = [layer["null"]["rotated"]["stands_out"] for layer in each.record(result)["layers"]]
+    assert f"in {verdicts.count(1)} of 3 layers, below it in {verdicts.count(-1)}" in said[2]
 
 
 def test_the_three_orders_side_by_side():
@@ -259,7 +378,8 @@ def test_the_cache_gives_the_same_bits_and_solves_nothing_again(tmp_path, order)
             else:
                 assert value == getattr(two, name), name
         basis = again.basis(matrix, order, 0.5)
-        assert basis.tobytes() == one.basis.tobytes()
+        assert basis.tobytes() == again.basis(matrix.copy(), order, 0.5).tobytes()
+        np.testing.assert_allclose(basis @ basis.T, one.basis @ one.basis.T, atol=1e-12)
     # The bases have files of their own, which hold less.
     assert again.solved == len(matrices)
 
@@ -283,9 +403,49 @@ def test_the_key_of_the_cache_is_honest(tmp_path, monkeypatch):
     cache.principal(matrix, "real", 1.0)
     cache.principal(matrix, "real", 1.0)
     assert cache.solved == 7
+    # One that cannot be read for another reason may be whole, and stays as it is.
+    (path,) = (p for p in tmp_path.iterdir() if len(p.read_bytes()) > 100)
+    before = path.stat()
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "load", _failing_disk)
+        assert cache.principal(matrix, "real", 1.0).order == "real" and cache.solved == 8
+    assert path.stat().st_mtime_ns == before.st_mtime_ns and path.stat().st_ino == before.st_ino
     u = cache.left_singular(matrix)
-    assert u.tobytes() == cache.left_singular(matrix).tobytes() and cache.solved == 8
+    assert u.tobytes() == cache.left_singular(matrix).tobytes() and cache.solved == 9
     np.testing.assert_allclose(matrix @ matrix.T @ u, np.linalg.norm(matrix, 2) ** 2 * u)
+
+
+def test_a_cache_is_kept_within_its_limit_and_half_written_files_go(tmp_path, monkeypatch):
+    matrices = [np.random.default_rng(seed).normal(size=(6, 6)) for seed in range(4)]
+    cache = EigenCache(tmp_path)
+    for matrix in matrices:
+        cache.basis(matrix, "real", 1.0)
+    paths = [cache._path(matrix, "basis", "real", "1.0") for matrix in matrices]
+    for age, path in enumerate(paths):
+        os.utime(path, (1000 - age, 1000 - age))
+    (tmp_path / ".pmt-tmp-0").write_bytes(b"of a killed run")
+    # The oldest is read, and so the others go first.
+    cache.basis(matrices[3], "real", 1.0)
+    assert cache.solved == 4
+    # Half a file of someone else's, in a folder that is not ours.
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / ".pmt-tmp-0").write_bytes(b"")
+    EigenCache(tmp_path, limit=2 * paths[0].stat().st_size)
+    assert set(tmp_path.iterdir()) == {paths[0], paths[3], tmp_path / "below"}
+    assert (tmp_path / "below" / ".pmt-tmp-0").exists()
+    # What cannot be written is let go only where the cache is optional.
+    monkeypatch.setattr("pmt.experiments.eigen_cache.write_atomically", _full_disk)
+    EigenCache(tmp_path, optional=True).basis(matrices[1], "real", 1.0)
+    with pytest.raises(OSError, match="No space left"):
+        EigenCache(tmp_path).basis(matrices[1], "real", 1.0)
+
+
+def _full_disk(*arguments):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _failing_disk(*arguments, **options):
+    raise OSError(errno.EIO, os.strerror(errno.EIO))
 
 
 def test_fault_46_weights_that_are_not_finite():

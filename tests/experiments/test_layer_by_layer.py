@@ -20,11 +20,11 @@ from pmt.experiments import (
     analyze,
     count_of_steps,
     describe,
-    eigen_cache,
     layer_by_layer,
     repeat_layer,
 )
 from pmt.experiments.ahead import Ahead
+from pmt.experiments.eigen_cache import Solver
 from pmt.experiments.nulls import apply_gaussian, gaussian_maps
 from pmt.models import from_pretrained, open_layers
 from pmt.spectral import principal
@@ -120,19 +120,12 @@ def test_a_spectrum_holds_no_d_x_d_array(last):
     assert spectrum.case == 3 and max(array.size for array in arrays(spectrum)) <= 2 * 9
 
 
-def test_layers_with_the_same_weights_are_solved_once(monkeypatch):
-    solved, calls, config = [], [], replace(SMALL, draws=2)
-    solve = eigen_cache.principal
-
-    def counted(matrix, *settings):
-        solved.append(matrix)
-        return solve(matrix, *settings)
-
-    monkeypatch.setattr(eigen_cache, "principal", counted)
+def test_layers_with_the_same_weights_are_solved_once():
+    solver, calls, config = Solver(), [], replace(SMALL, draws=2)
     stack = random_stack(layers=2)
-    result = analyze(Shared(stack, (0, 1, 0, 0, 1)), config, progress=calls.append)
+    result = analyze(Shared(stack, (0, 1, 0, 0, 1)), config, progress=calls.append, solver=solver)
     # Of either block its own and two draws of the null.
-    assert len(solved) == 2 * 3
+    assert solver.solved == 2 * 3
     assert sum(calls) == count_of_steps(5, config)
     assert result.model.shared and result.model.layers == 5
     spectra = [layer.principal.values for layer in result.layers]
@@ -140,8 +133,10 @@ def test_layers_with_the_same_weights_are_solved_once(monkeypatch):
         np.testing.assert_array_equal(spectra[index], spectra[first])
     # What is not shared is what happens to the tokens: as in a stack with the weights repeated.
     layers = Shared(stack, (0, 1, 0, 0, 1))
-    unshared = analyze(SimpleNamespace(depth=layers.depth, layer=layers.layer), config)
-    assert len(solved) == 2 * 3 + 5 * 3
+    unshared = analyze(
+        SimpleNamespace(depth=layers.depth, layer=layers.layer), config, solver=solver
+    )
+    assert solver.solved == 2 * 3 + 5 * 3
     for one, other in zip(result.layers, unshared.layers, strict=True):
         assert one.alignment == other.alignment and one.average == other.average
         assert (one.null == other.null) == (one.index <= 2)

@@ -1,7 +1,9 @@
 """A run of `pmt reproduce` that is killed ends as one that is not (faults 74, 75)."""
 
+import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,10 +14,12 @@ import numpy as np
 import pytest
 
 from pmt.errors import RequestError
+from pmt.experiments import describe
 from pmt.experiments.chunks import Chunks
 from pmt.experiments.eigen_cache import Solver
 from pmt.experiments.items import Given, find_items
-from pmt.experiments.reproduce import open_folder, run_item
+from pmt.experiments.reproduce import open_folder, request, run_item, settings
+from pmt.models import open_layers
 from tests.experiments.systems import random_stack
 
 ROOT = Path(__file__).parents[2]
@@ -70,12 +74,18 @@ def campaign(tmp_path, items, kills, seed):
     rng, left = np.random.default_rng(seed), kills
     while left:
         # Some within one run after the other, then again from an empty folder.
-        several = min(left, int(rng.integers(1, 4)))
         for child in sorted(broken.rglob("*"), reverse=True) if broken.exists() else []:
             child.rmdir() if child.is_dir() else child.unlink()
         broken.mkdir(exist_ok=True)
-        for count in sorted(rng.integers(1, len(expected), several)):
-            kill_when(broken, items, int(count), float(rng.uniform(0, 0.05)))
+        several = min(left, int(rng.integers(2, 7)))
+        for number in range(several):
+            # Never at once, when Python would still be starting, but after at least one more file.
+            missing = len(expected) - len(files(broken))
+            if missing == 0:
+                break
+            ahead = int(rng.integers(1, 1 + max(1, 2 * missing // (several - number + 1))))
+            count = len(expected) - missing + ahead
+            kill_when(broken, items, count, float(rng.uniform(0, 0.05)))
             found = files(broken)
             # Whatever is there is whole, and what it will be in the end.
             assert all(expected[name] == content for name, content in found.items())
@@ -102,7 +112,7 @@ def test_a_run_that_stops_after_any_of_its_files_goes_on_to_the_same(name, tmp_p
     """The same in this process, where every single moment between two files can be had."""
     (item,) = find_items([name])
     given = Given(layers=random_stack(d=5, layers=2), layer=1)
-    config = item.quick
+    config = dataclasses.replace(item.quick, draws=1) if name == "figure-8" else item.quick
 
     def run(out, most):
         left = [most]
@@ -139,19 +149,20 @@ def test_a_run_that_stops_after_any_of_its_files_goes_on_to_the_same(name, tmp_p
 
 def test_layers_that_were_measured_are_not_measured_again(tmp_path):
     (item,) = find_items(["figure-8"])
-    solver = Solver()
+    solver, config = Solver(), dataclasses.replace(item.quick, draws=1)
     given = Given(layers=random_stack(d=5, layers=2), solver=solver)
 
     def run():
-        chunks = open_folder(item, item.quick, given, "float64", tmp_path, overwrite=False)
-        run_item(item, item.quick, given, "float64", chunks, lambda *_: {})
+        chunks = open_folder(item, config, given, "float64", tmp_path, overwrite=False)
+        run_item(item, config, given, "float64", chunks, lambda *_: {})
 
     run()
-    assert solver.solved == 6
+    # Of every layer four directions, of its own maps and of one draw of both null models.
+    assert solver.solved == 2 * 4 * 3
     (tmp_path / "figure-8" / "result.json").unlink()
     (tmp_path / "figure-8" / "layers" / "layer-002.json").unlink()
     run()
-    assert solver.solved == 9
+    assert solver.solved == 3 * 4 * 3
 
 
 def test_fault_75_a_folder_answers_one_request(tmp_path):
@@ -170,3 +181,42 @@ def test_fault_75_a_folder_answers_one_request(tmp_path):
     (tmp_path / "a" / "result.json").write_text("{")
     assert Chunks(tmp_path / "a", first | {"seed": 1}).result is None
     assert json.loads((tmp_path / "a" / "request.json").read_text())["seed"] == 1
+
+
+def test_fault_75_another_config_or_tokenizer_is_another_request(tmp_path):
+    folder, items = tmp_path / "model", find_items(["table-1", "figure-2b", "figure-11"])
+    shutil.copytree(MODEL, folder)
+
+    def asked():
+        with open_layers(folder) as layers:
+            given = Given(layers=layers, model=describe(layers))
+            return [request(item, item.quick, given, "float32") for item in items]
+
+    def same(first, second):
+        return [one == other for one, other in zip(first, second, strict=True)]
+
+    first = asked()
+    (folder / "vocab.txt").write_text("a")
+    second = asked()
+    assert same(first, second) == [True, True, False]
+    # With it the vocabulary is not read.
+    (folder / "tokenizer.json").write_text("{}")
+    third = asked()
+    assert same(second, third) == [True, True, False]
+    (folder / "vocab.txt").write_text("b")
+    assert same(third, asked()) == [True, True, True]
+    (folder / "config.json").write_text((folder / "config.json").read_text() + " ")
+    assert same(third, asked()) == [False, False, False]
+    assert {tuple(each["model_files"]) for each in third} == {
+        ("config.json",),
+        ("config.json", "tokenizer.json"),
+    }
+
+
+@pytest.mark.parametrize("name", ["loop-figure-1", "loop-figure-2"])
+def test_what_trains_does_so_in_the_dtype_that_was_asked_for_and_says_so(name):
+    (item,) = find_items([name])
+    for dtype in ("float32", "float64"):
+        config = settings(item, quick=True, dtype=dtype)
+        assert getattr(config, "training", config).dtype == dtype
+        assert request(item, config, Given(), dtype)["dtype"] == dtype

@@ -1,11 +1,15 @@
 """The figures of the items: what they say, in their frame, for every case of a spectrum."""
 
+import io
+import itertools
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import scipy.linalg
+from PIL import Image
 
+from pmt.experiments.contrast import NullRho
 from pmt.experiments.cumulative_products import (
     Against,
     CumulativeProducts,
@@ -14,9 +18,11 @@ from pmt.experiments.cumulative_products import (
 )
 from pmt.experiments.items import ITEMS
 from pmt.experiments.leading_eigenvalues import EigenvalueConfig, LeadingEigenvalues
+from pmt.experiments.null_runs import NullRun
 from pmt.experiments.shared_layer import SharedRun
+from pmt.experiments.sphere_runs import SphereRun, SphereRuns
 from pmt.figures import figure_bytes
-from pmt.figures.items import draw_item
+from pmt.figures.items import animate_item, draw_item
 from pmt.spectral import principal
 
 TURNING = scipy.linalg.block_diag([[1.0, 0.8], [-0.8, 1.0]], 0.4, -0.2)
@@ -27,6 +33,7 @@ def shared(matrix, steps=3):
     """A run with made-up tokens."""
     rho = np.random.default_rng(0).uniform(size=(steps + 1, 2, 5))
     own = principal(matrix)
+    drawn = NullRun(rho[None, :, :1], (1,), rho.mean(axis=(1, 2)), rho[None, 0] - 0.5, rho[None, 0])
     return SharedRun(
         layer=2,
         shared=False,
@@ -38,9 +45,9 @@ def shared(matrix, steps=3):
         plane=np.sqrt(rho),
         signed=np.linspace(-1, 1, 10).reshape(2, 5),
         average=rho.mean(axis=(1, 2)),
-        null=rho.mean(axis=(1, 2)) / 2,
+        null={"gaussian": replace(drawn, signed=None, plane=None), "rotated": drawn},
         distance=rho.mean(axis=2),
-        chances=(0.4, 0.6, 0.5),
+        chances=(0.4, 0.6, 0.5, 0.55),
     )
 
 
@@ -66,17 +73,22 @@ def test_a_repeated_layer_is_drawn_with_what_it_is_compared_with(matrix, name):
     result = shared(matrix)
     (figure,) = draw_item("correlations", result).values()
     assert f"with {name}" in texts(figure)
-    for label in ("rotated null", "chance", "mean over all eigendirections", "one token"):
+    compared = ("Gaussian null", "rotated null", "chance", "mean over all eigendirections")
+    for label in (*compared, "chance of that mean", "one token"):
         assert label in texts(figure)
     # The mean is drawn over the tokens, and is theirs.
     panel = figure.axes[0].lines
     np.testing.assert_allclose(panel[-2].get_ydata(), result.first.mean(axis=(1, 2)))
     (histograms,) = draw_item("final_alignment", result).values()
-    heights = [patch.get_height() for patch in histograms.axes[1].patches]
+    heights = [patch.get_height() for patch in histograms.axes[1].patches[:40]]
     assert abs(sum(heights) * 2 / 40 - 1) < 1e-9
     assert f"correlation with {name}" in texts(histograms)
     (distance,) = draw_item("consensus", replace(result, shared=True)).values()
     assert "shared layer, applied 3 times" in texts(distance)
+    (axis,) = distance.axes
+    (line,) = (each for each in axis.lines if each.get_label() == "rotated null")
+    np.testing.assert_array_equal(line.get_ydata(), result.null["rotated"].distance)
+    assert "rotated null" in texts(histograms) and "Gaussian null" in texts(distance)
     for drawn in (figure, histograms, distance):
         assert len(figure_bytes(drawn, "png")) > 1000
 
@@ -91,7 +103,7 @@ def test_without_a_second_eigenvector_the_panel_says_so():
 
 def test_the_leading_eigenvalues_and_their_gap():
     spectra = tuple(principal(m).spectrum for m in (STRETCHING, TURNING))
-    result = LeadingEigenvalues(EigenvalueConfig(shown=3), spectra, False)
+    result = LeadingEigenvalues(EigenvalueConfig(shown=3), spectra, (0.6, 0.9), False)
     (figure,) = draw_item("leading_eigenvalues", result).values()
     left, right = figure.axes
     assert [patch.get_height() for patch in right.patches] == pytest.approx(
@@ -99,18 +111,83 @@ def test_the_leading_eigenvalues_and_their_gap():
     )
     assert left.get_ylabel() == "Re λ" and "complex" in texts(figure)
     assert right.get_ylabel() == "relative gap of λ₁"
+    assert [0.6, 0.9] in [list(line.get_ydata()) for line in left.lines]
+
+
+def line_of(axis, color):
+    (line,) = (each for each in axis.lines if each.get_color() == color)
+    return line.get_ydata()
 
 
 def test_no_point_of_the_products_is_cut_off():
+    null = {
+        "gaussian": NullRho(0.95, 0.01, 0.02, 9.5, 0.1, 0.2, 4, 1),
+        "rotated": NullRho(0.1, None, None, 1.0, None, None, 1, 2),
+    }
+
     def against(rho, average):
-        return Against(rho=rho, se=0.01, dimension=2, chance=0.1, average=average)
+        level = None if average is None else 0.12
+        return Against(rho, 0.01, 2, 0.1, average, level, null)
 
     layers = tuple(
-        ProductLayer(index, against(0.1, 0.1), against(0.1 * index, 0.2), against(0.9, None))
+        ProductLayer(
+            index,
+            plain=against(0.1, 0.1),
+            plain_singular=against(0.2, None),
+            skip=against(0.1 * index, 0.2),
+            skip_singular=against(0.9, None),
+        )
         for index in (1, 2, 3)
     )
     (figure,) = draw_item(
         "cumulative_products", CumulativeProducts(ProductConfig(), layers)
     ).values()
-    assert all(axis.get_ylim()[0] == 0 and axis.get_ylim()[1] > 0.9 for axis in figure.axes)
-    assert "singular vector" in texts(figure) and "chance" in texts(figure)
+    assert all(axis.get_ylim()[0] == 0 and axis.get_ylim()[1] > 9.6 for axis in figure.axes)
+    np.testing.assert_allclose(line_of(figure.axes[2], "#000000"), [0.2 / 0.12] * 3)
+    for label in ("left singular vector", "chance", "Gaussian null", "rotated null", "plane"):
+        assert label in texts(figure)
+
+
+def run_on_sphere(steps=30):
+    """A token that turns by less and less, and one that stays."""
+    angle = 2 * (1 - 0.7 ** np.arange(steps + 1))
+    turning = np.stack([np.cos(angle), np.sin(angle), 0 * angle], axis=1)
+    path = np.stack([turning, np.tile(np.eye(3)[2], (steps + 1, 1))], axis=1)
+    return SphereRun(
+        name="two tokens",
+        path=path,
+        axes=np.eye(3),
+        eigenvalues=np.array([1.0, 0.5, 0.2], complex),
+        alignment=path[..., 0],
+        chance=0.5,
+        distance=np.ones(steps + 1),
+        positive=0,
+        negative=0,
+    )
+
+
+def test_the_animation_is_small_and_its_bytes_repeat():
+    run = run_on_sphere()
+    result = SphereRuns((run, run), frames=6)
+    assert run.settled == np.argmax(np.linalg.norm(run.path[:, 0] - run.path[-1, 0], axis=1) < 0.01)
+    found = animate_item("sphere_runs", result)["animation.gif"]
+    assert found == animate_item("sphere_runs", result)["animation.gif"]
+    assert animate_item("orders", object()) == {}
+    with Image.open(io.BytesIO(found)) as image:
+        assert image.n_frames == 6 and image.info["loop"] == 0 and len(found) < 200_000
+        frames = []
+        for number in range(6):
+            image.seek(number)
+            frames.append(np.asarray(image.convert("RGB"), int))
+    # Every picture shows another step, and the first has no way behind its tokens.
+    assert all(np.any(a != b) for a, b in itertools.pairwise(frames))
+    drawn = [np.count_nonzero(np.abs(f - frames[0]).sum(axis=2) > 60) for f in frames[1:]]
+    assert drawn == sorted(drawn) and drawn[0] > 50
+
+
+def test_a_run_is_drawn_as_far_as_it_moves():
+    run = run_on_sphere()
+    (figure,) = draw_item("sphere_runs", SphereRuns((run,), frames=6)).values()
+    right = figure.axes[1]
+    assert right.get_xlim() == (0, round(1.25 * run.settled))
+    assert "the tokens end elsewhere" in right.get_title(loc="right")

@@ -1,6 +1,7 @@
 """The page: self-contained, escaped, true to the results it is handed."""
 
 import base64
+import copy
 import html
 import re
 from html.parser import HTMLParser
@@ -76,7 +77,13 @@ def layer(index, delta, mean):
         "mean_delta_rho": mean,
         "p_increase": 0.75,
         "mean_p_increase": 0.5,
-        "null": {"gaussian": {"delta_rho": 0.0, "p_increase": 0.5, "se": 0.001}},
+        "null": {
+            "gaussian": {
+                "delta_rho": 0.0,
+                "stands_out": int(delta > 0.01),
+                "reason": None,
+            }
+        },
         "intertoken_distance": 1.25,
     }
 
@@ -163,8 +170,14 @@ def test_unexpected_statuses_are_set_off():
 
 def test_transformer_compares_with_the_nulls():
     section = transformer(ANALYSIS, [])
-    # Layer 1 is ten standard errors above its null, layer 2 less than one.
-    assert "the gaussian null in 1 of 2" in section.paragraphs[1]
+    assert (
+        "one more draw of the null would show (95 %): for the gaussian null in 1 of 2"
+        in (section.paragraphs[1])
+    )
+    unknown = copy.deepcopy(ANALYSIS)
+    for each in unknown["layers"]:
+        each["null"]["gaussian"] |= {"stands_out": None, "reason": "one prompt"}
+    assert transformer(unknown, []).paragraphs[1].endswith("No verdict: one prompt.")
     assert section.tables[0].rows[1][1] == "1.5000 ± 0.2500i"
 
 

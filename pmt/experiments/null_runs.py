@@ -1,0 +1,92 @@
+"""The tokens under a null model whose one layer is applied again and again."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from pmt import sphere
+from pmt.experiments.nulls import apply_gaussian, gaussian_maps
+from pmt.spectral import as_directions, rho
+
+
+@dataclass(frozen=True)
+class NullRun:
+    """The same tokens under draws of a null model.
+
+    Attributes:
+      rho: (draws, steps + 1, prompts, n), with the draw's own principal direction.
+      dimensions: of that, for every draw.
+      distance: (steps + 1,), mean intertoken distance.
+      signed, plane: (draws, prompts, n), of the last states, as in ``SharedRun``; None for the
+        Gaussian null, which has no counterparts of v_1 and v_2.
+    """
+
+    rho: np.ndarray
+    dimensions: tuple[int, ...]
+    distance: np.ndarray
+    signed: np.ndarray | None
+    plane: np.ndarray | None
+
+
+class NullDraw:
+    """Tokens under one draw of a null model: one step, and the draw's own principal direction."""
+
+    def __init__(self, move: Callable[[jax.Array], jax.Array], basis: np.ndarray, x: jax.Array):
+        self._move, self.dimension = move, basis.shape[1]
+        self._directions = as_directions(basis, x.dtype)
+        self.rho: list[np.ndarray] = []
+        self.distance: list[float] = []
+        self._take(x)
+
+    def step(self) -> None:
+        """Apply the null's layer once more."""
+        self._take(self._move(self.x))
+
+    def _take(self, x: jax.Array) -> None:
+        self.x = x
+        self.rho.append(rho_of(x, self._directions))
+        self.distance.append(float(distances(x).mean()))
+
+
+def gaussian_step(layer: Any, key: tuple[int, ...], x: jax.Array) -> jax.Array:
+    """One step under the Gaussian draw of that key."""
+    # Drawn again at every step, since all maps together are h times as large as F.
+    return apply_gaussian(layer, gaussian_maps(layer, *key), x)
+
+
+def gather(
+    nulls: list[NullDraw], frames: list[tuple[np.ndarray, np.ndarray]] | None = None
+) -> NullRun:
+    """The draws of one null model; ``frames`` are v_1 and the plane of v_1 and v_2 in each."""
+    signed = plane = None
+    if frames is not None:
+        last = [np.asarray(null.x, np.float64) for null in nulls]
+        signed = np.stack([x @ first for x, (first, _) in zip(last, frames, strict=True)])
+        along = [
+            np.linalg.norm(x @ both, axis=-1) for x, (_, both) in zip(last, frames, strict=True)
+        ]
+        plane = np.stack(along)
+    return NullRun(
+        rho=np.stack([null.rho for null in nulls]),
+        dimensions=tuple(null.dimension for null in nulls),
+        distance=np.mean([null.distance for null in nulls], axis=0),
+        signed=signed,
+        plane=plane,
+    )
+
+
+_rho = jax.jit(rho)
+_distance = jax.jit(sphere.intertoken_distance)
+
+
+def rho_of(x: jax.Array, directions: Any) -> np.ndarray:
+    """rho ``(prompts, n)`` of states with a line or plane."""
+    return np.asarray(_rho(x, directions)[..., 0], np.float64)
+
+
+def distances(x: jax.Array) -> np.ndarray:
+    """Mean intertoken distance of every prompt."""
+    return np.asarray(_distance(x), np.float64)

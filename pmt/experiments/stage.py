@@ -1,0 +1,67 @@
+"""What a layer does to the tokens around its attention: nothing but the step to the sphere in
+stripped mode, the real model's norms and feed-forward block in full mode.
+
+So one driver measures both, the layer's own update and that of a null model in its place.
+"""
+
+from typing import Literal, Protocol, runtime_checkable
+
+import jax
+import numpy as np
+
+from pmt.dynamics import MultiHead
+from pmt.errors import RequestError
+
+
+@runtime_checkable
+class Stage(Protocol):
+    """What the layers do to the tokens, and what of them is attention.
+
+    Attributes:
+      mode: ``"stripped"`` or ``"full"``.
+      depth: how many layers there are.
+    """
+
+    @property
+    def mode(self) -> Literal["stripped", "full"]:
+        """Which of them."""
+
+    @property
+    def depth(self) -> int:
+        """How many layers there are."""
+
+    def block(self, index: int) -> int:
+        """The same number for layers with the same weights."""
+
+    def layer(self, index: int) -> MultiHead:
+        """The attention of layer ``index``, from 0, with its logits' own biases and mask."""
+
+    def read(self, index: int, x: jax.Array) -> jax.Array:
+        """What that attention reads where the states are x ``(batch, n, d)``."""
+
+    def advance(self, index: int, layer: MultiHead, x: jax.Array) -> jax.Array:
+        """The states after the layer.
+
+        Raises:
+          RequestError: where a token has no next state.
+        """
+
+    def finish(self, index: int, layer: MultiHead, x: jax.Array, update: jax.Array) -> jax.Array:
+        """The states after it, had its attention given ``update``."""
+
+
+def require_states(x: jax.Array, present: np.ndarray, where: str) -> None:
+    """Refuse states of texts that have no direction.
+
+    Raises:
+      RequestError: NaN, infinity or a zero token, naming the text.
+    """
+    state = np.asarray(x)
+    bad = ~np.isfinite(state).all(axis=-1) | ~state.any(axis=-1)
+    wrong = np.argwhere(bad & present)
+    if len(wrong):
+        text, token = (int(each) for each in wrong[0])
+        raise RequestError(
+            f"in {where}, token {token} of text {text} (counted from 0) is zero or not finite "
+            f"({len(wrong)} tokens in all); choose other texts, or check the weights"
+        )
