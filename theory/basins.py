@@ -13,8 +13,10 @@ from pmt import sphere
 from pmt.dynamics import SingleHead
 from pmt.numerics import einsum
 from pmt.stability import conditions, spectrum
+from pmt.stability.basin import basin_fractions
+from pmt.stability.intervals import binomial_interval
 from theory import hypotheses as hyp
-from theory import instances, measurements, witnesses
+from theory import instances, witnesses
 from theory.instances import BOUNDARY, DEGENERATE
 from theory.margin import Margin, identity, inequality
 from theory.noise import Noise
@@ -263,22 +265,17 @@ def measured_row(theta: float, *, starts: int, seed: int) -> dict[str, float]:
     """Share of random starts that end bipartite at one θ, with Wilson's 95 % interval."""
     v = jnp.array([1.0, 0.0, 0.0])
     system = SingleHead(jnp.asarray(value()), theta * v[:, None] * v[None, :], 0.2)
-    found = measurements.endings(system, v, TOKENS, starts=starts, seed=seed)
-    low, high = wilson(found["antipodal"], starts)
+    found = basin_fractions(
+        system, TOKENS, samples=starts, seed=seed, max_steps=3000, verdicts=False
+    )
+    both = found.share("bipartite")
     return {
         "theta": theta,
-        "bipartite": found["antipodal"],
-        "low": low,
-        "high": high,
-        "unresolved": found["unresolved"],
+        "bipartite": both.fraction,
+        "low": both.low,
+        "high": both.high,
+        "unresolved": found.unresolved.fraction,
     }
-
-
-def wilson(share: float, count: int, z: float = 1.96) -> tuple[float, float]:
-    """Wilson's score interval of a share."""
-    center = (share + z**2 / (2 * count)) / (1 + z**2 / count)
-    half = z / (1 + z**2 / count) * np.sqrt(share * (1 - share) / count + (z / (2 * count)) ** 2)
-    return float(center - half), float(center + half)
 
 
 def _row_numbers(shape: Shape, case: Case) -> dict[str, Any]:
@@ -296,7 +293,7 @@ def _row_numbers(shape: Shape, case: Case) -> dict[str, Any]:
     rows = []
     for theta in thetas:
         found = float(share(jnp.asarray(theta)))
-        low, high = wilson(found, count)
+        low, high = binomial_interval(round(found * count), count)
         rows.append({"theta": float(theta), "bipartite": found, "low": low, "high": high})
     return {"limit": 1.0 - 2.0 ** (1 - TOKENS), "starts": count, "row": rows}
 

@@ -7,11 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from pmt import sphere
-from pmt.dynamics import Oja, run_to_equilibrium
+from pmt.dynamics import Oja
 from pmt.stability import conditions, jacobian
+from pmt.stability.basin import basin_fractions
 from theory import instances
-from theory.convergence import distance_from_principal
 from theory.statement import Case, Shape
 
 STARTS = 2000
@@ -64,14 +63,12 @@ def endings(
     system: Any, v: Float[Array, " d"], n: int, *, starts: int, seed: int
 ) -> dict[str, float]:
     """Shares of uniformly random starts that end at ±v consensus, antipodal, or unresolved."""
-    x0 = sphere.uniform(jax.random.key(seed), (starts, n, v.shape[0]), v.dtype)
-    final = run_to_equilibrium(system, x0, max_steps=3000).x
-    consensus = jax.vmap(lambda x: distance_from_principal(x, v))(final) < 1e-6
+    found = basin_fractions(system, n, samples=starts, seed=seed, max_steps=3000, verdicts=False)
+    along = np.asarray(v)
+    at_v = found.share("consensus", where=lambda a: abs(a.state[0] @ along) > 1 - 1e-9)
     # All tokens on one line, and not all on one side.
-    signs = jnp.sign(jnp.sum(final * final[:, :1], axis=-1))
-    aligned = jnp.max(sphere.norm(signs[:, :, None] * final - final[:, :1]), axis=-1) < 1e-6
-    antipodal = aligned & jnp.any(signs < 0, axis=-1)
-    counts = {"consensus": int(jnp.sum(consensus)), "antipodal": int(jnp.sum(antipodal))}
+    apart = found.share(where=lambda a: a.collinear and a.kind != "consensus")
+    counts = {"consensus": at_v.count, "antipodal": apart.count}
     counts["unresolved"] = starts - sum(counts.values())
     return {name: count / starts for name, count in counts.items()} | {"starts": float(starts)}
 

@@ -26,6 +26,7 @@ COMMANDS = (
     Entry("verify", "pmt.cli.verify", "Check the papers' statements on random instances."),
     Entry("stability", "pmt.cli.stability", "Spectrum and verdict of one system at one point."),
     Entry("simulate", "pmt.cli.simulate", "Run a system and draw its tokens and alignment."),
+    Entry("basin", "pmt.cli.basin", "Which fraction of the initial conditions ends where."),
     Entry("analyze", "pmt.cli.analyze", "Spectra and alignment of a checkpoint's layers."),
     Entry("steer", "pmt.cli.steer", "Turn a layer's tokens to a direction, and measure it."),
     Entry("reproduce", "pmt.cli.reproduce", "Every figure and table of the paper, by number."),

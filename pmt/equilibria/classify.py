@@ -1,5 +1,6 @@
 """Which class of Lemma 8 a state belongs to, with margins."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,9 @@ from pmt.equilibria.constructors import attended_means, describe
 from pmt.equilibria.equilibrium import Kind, Status
 from pmt.errors import RequestError
 from pmt.numerics import AnyArray, einsum, epsilon
+
+KINDS: tuple[Kind, ...] = ("consensus", "bipartite", "polygonal", "clustering")
+"""The classes, the most specific first."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ def classify(
     if not 0 < tolerance < 1:
         raise RequestError(f"tolerance is {tolerance!r}; it must lie strictly between 0 and 1")
 
-    defects, signs = _measure(system, x)
+    defects, signs = measure_defects(system, x)
     margins = {name: tolerance - float(value) for name, value in defects.items()}
     passes = {name: margin > 0 for name, margin in margins.items()}
     if point.status == "undefined":
@@ -83,7 +87,8 @@ def classify(
         status = "equilibrium"
     else:
         status = "2-cycle" if passes["2-cycle"] else "not fixed"
-    kind = _kind(passes) if status in ("equilibrium", "2-cycle") else None
+    fixed = status in ("equilibrium", "2-cycle")
+    kind = KINDS[int(kind_number(passes))] if fixed else None
     signed = kind in ("consensus", "bipartite")
     labels, gap = _clusters(np.asarray(x, np.float64), tolerance)
     return Classification(
@@ -101,18 +106,19 @@ def classify(
 
 
 @jax.jit
-def _measure(system: Any, x: Float[Array, "n d"]) -> tuple[dict[str, Array], Float[Array, " n"]]:
+def measure_defects(
+    system: Any, x: Float[Array, "n d"]
+) -> tuple[dict[str, Array], Float[Array, " n"]]:
+    """What the tests of ``classify`` measure, by name, and the sign of each token along the first.
+
+    Pure JAX: ``vmap`` classifies many states at once.
+    """
     image, matrix, reference = system(x), system.layer_matrix, x[0]
     signs = jnp.where(jnp.sum(x * reference[None, :], axis=-1) < 0, -1.0, 1.0).astype(x.dtype)
     along = einsum("de,e->d", matrix, reference)
     scale = jnp.maximum(jnp.linalg.norm(matrix), jnp.finfo(x.dtype).tiny)
-    # A small step moves every state little, so what counts is the move beside the step, as far as
-    # it is more than rounding.
-    step = jnp.minimum(jnp.abs(jnp.asarray(system.alpha, x.dtype)) * scale, 1.0)
-    rounding = 16 * epsilon(x.dtype) * x.shape[-1] ** 0.5
-    moved = jnp.maximum(jnp.max(sphere.norm(image - x)) - rounding, 0.0)
     defects = {
-        "fixed": moved / jnp.where(step > 0, step, 1.0),
+        "fixed": beside_step(system, image, x),
         "2-cycle": jnp.max(sphere.norm(image + x)),
         "equal tokens": jnp.max(sphere.norm(x - reference[None, :])),
         "opposite tokens": jnp.max(sphere.norm(signs[:, None] * x - reference[None, :])),
@@ -122,12 +128,28 @@ def _measure(system: Any, x: Float[Array, "n d"]) -> tuple[dict[str, Array], Flo
     return defects, signs
 
 
-def _kind(passes: dict[str, bool]) -> Kind:
-    if passes["equal tokens"] and passes["eigenvector"]:
-        return "consensus"
-    if passes["opposite tokens"] and passes["eigenvector"]:
-        return "bipartite"
-    return "polygonal" if passes["attended means"] else "clustering"
+def beside_step(
+    system: Any, image: Float[Array, "n d"], x: Float[Array, "n d"]
+) -> Float[Array, ""]:
+    """max_i |image_i − x_i| relative to alpha |F| where that is below 1, rounding taken off.
+
+    A small step moves every state little, so what counts is the move beside the step.
+    """
+    size = jnp.abs(jnp.asarray(system.alpha, x.dtype)) * jnp.linalg.norm(system.layer_matrix)
+    step = jnp.minimum(size, 1.0)
+    rounding = 16 * epsilon(x.dtype) * x.shape[-1] ** 0.5
+    moved = jnp.maximum(jnp.max(sphere.norm(image - x)) - rounding, 0.0)
+    return moved / jnp.where(step > 0, step, 1.0)
+
+
+def kind_number(passes: Mapping[str, Any]) -> np.ndarray:
+    """Index into ``KINDS`` of the most specific class; ``passes`` maps tests to booleans or arrays.
+
+    For states that are fixed, or half of a 2-cycle.
+    """
+    along = passes["eigenvector"]
+    tests = (passes["equal tokens"] & along, passes["opposite tokens"] & along)
+    return np.select([*tests, passes["attended means"]], [0, 1, 2], 3)
 
 
 def _rayleigh(matrix: Any, v: Any) -> float:

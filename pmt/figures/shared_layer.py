@@ -9,6 +9,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, Patch
 from matplotlib.ticker import MaxNLocator
 
+from pmt.experiments.contrast import judge
 from pmt.experiments.shared_layer import SharedRun
 from pmt.figures.style import (
     AVERAGE,
@@ -96,7 +97,8 @@ def consensus(result: SharedRun) -> Figure:
 def correlations(result: SharedRun) -> Figure:
     """Three panels over steps: rho with v_1, with v_2 and with their plane. Every token is a thin
     line, the mean is thick; beside them chance and, with the principal direction, the mean over
-    all eigendirections with its own chance, and both null models with twice their standard error.
+    all eigendirections with its own chance, and both null models with the band in
+    which one more draw would lie (95 %).
     """
     steps, own = np.arange(result.steps + 1), result.spectrum
     panels = [("Re $v_1$" if own.dimension == 2 else "$v_1$", result.first, result.chances[0])]
@@ -139,8 +141,10 @@ def _nulls(axis: Axes, steps: np.ndarray, result: SharedRun) -> None:
     for name, (_, color) in NULLS.items():
         found = [result.under(name, int(step)) for step in steps]
         mean = np.array([each.rho for each in found])
-        error = np.array([each.se or 0.0 for each in found])
-        low, high = np.clip(mean - 2 * error, 0, 1), np.clip(mean + 2 * error, 0, 1)
+        judged = [judge(0.0, 0.0, each.se, each.sd, each.draws) for each in found]
+        # Where one more draw of the null would lie, in 95 % of cases.
+        half = np.array([(one.threshold or 0.0) * (one.error or 0.0) for one in judged])
+        low, high = np.clip(mean - half, 0, 1), np.clip(mean + half, 0, 1)
         axis.fill_between(steps, low, high, color=color, alpha=0.18, lw=0)
         axis.plot(steps, mean, color=color, lw=1.4, ls=_DASHES[name])
 

@@ -109,7 +109,7 @@ def analyze(
             "f(x) = x, or f(x) = -x for a 2-cycle: see its conditions or margins, or refine it "
             "with run_to_equilibrium or newton"
         )
-    if _has_closed_form(system, known):
+    if has_closed_form(system, known):
         v, signs = _direction(known)
         spectrum = signed_multipliers(system, v, signs)
         rounding = 64 * epsilon(x.dtype) * _step_size(system, v, signs)
@@ -122,7 +122,8 @@ def analyze(
     return _assemble(system, known, x, spectrum, "dense", None, 0)
 
 
-def _has_closed_form(system: Any, known: Equilibrium | Classification) -> bool:
+def has_closed_form(system: Any, known: Equilibrium | Classification) -> bool:
+    """Whether ``analyze`` answers at this point without the Jacobian."""
     if known.kind not in ("consensus", "bipartite") or known.eigenvector is None:
         return False
     if isinstance(system, MultiHead) and not system.is_plain:

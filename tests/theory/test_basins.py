@@ -5,17 +5,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from pmt.stability.basin import sample_starts
+from pmt.stability.intervals import binomial_interval
 from theory import basins, oracles
 
 ROW = {0.5: 0.0, 0.8: 0.079, 1.0: 0.168, 2.0: 0.585, 5.0: 0.799, 20.0: 0.923, 100.0: 0.951}
 LIMIT = 1 - 2.0**-5
+# The confidence of an interval of four standard deviations either way.
+FOUR_DEVIATIONS = 0.99993666
 
 
 def shares(count, seed, steps):
-    from pmt import sphere
     from pmt.dynamics import SingleHead
 
-    starts = sphere.uniform(jax.random.key(seed), (count, basins.TOKENS, 3))
+    starts = jnp.asarray(sample_starts(seed, np.arange(count), basins.TOKENS, 3))
     v = jnp.array([1.0, 0.0, 0.0])
 
     @jax.jit
@@ -28,7 +31,7 @@ def shares(count, seed, steps):
 
 def check(found, count):
     for theta, expected in ROW.items():
-        low, high = basins.wilson(found[theta], count, z=4.0)
+        low, high = binomial_interval(round(found[theta] * count), count, FOUR_DEVIATIONS)
         # theory.md gives three digits of its own estimate.
         assert low - 0.012 <= expected <= high + 0.012, (theta, found[theta])
     ordered = [found[theta] for theta in ROW]
@@ -57,15 +60,6 @@ def test_the_limit_is_the_chance_that_not_all_tokens_start_on_one_side():
     starts = np.random.default_rng(0).normal(size=(20_000, basins.TOKENS, 3))
     mixed = np.abs(np.sign(starts[:, :, 0]).sum(axis=1)) < basins.TOKENS
     assert mixed.mean() == pytest.approx(LIMIT, abs=0.006)
-
-
-def test_wilsons_interval():
-    """Against the roots of the score equation (p - share)^2 = z^2 p (1 - p)/n."""
-    for share, count in ((0.0, 50), (0.3, 80), (1.0, 10)):
-        low, high = basins.wilson(share, count)
-        for p in (low, high):
-            assert (p - share) ** 2 == pytest.approx(1.96**2 * p * (1 - p) / count, abs=1e-12)
-        assert low <= share <= high
 
 
 def test_below_the_threshold_no_split_is_stable_and_above_it_the_balanced_one_is():

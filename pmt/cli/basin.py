@@ -1,0 +1,355 @@
+"""`pmt basin`: which fraction of the initial conditions of a system ends where."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from pmt.cli import answers, screen
+from pmt.cli.exits import Status
+from pmt.cli.interrupts import between_pieces
+from pmt.cli.options import (
+    Count,
+    Device,
+    Dtype,
+    JsonFile,
+    OutDirectory,
+    Overwrite,
+    Seed,
+    number,
+    start_backend,
+)
+from pmt.cli.point_options import Index, Placement, Signs, Split, Tokens, require_affordable
+from pmt.cli.system_options import (
+    Alpha,
+    Kind,
+    MaskName,
+    QueryKeys,
+    Random,
+    Scale,
+    SystemFile,
+    Values,
+    requested_system,
+)
+from pmt.errors import RequestError
+from pmt.files import prepare_output_directory, write_json
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+Samples = Annotated[
+    int,
+    typer.Option(
+        "--samples",
+        min=1,
+        max=2**32 - 1,
+        metavar="N",
+        help="Initial conditions; with --width at most so many.",
+    ),
+]
+Width = Annotated[
+    float | None,
+    typer.Option(
+        "--width",
+        parser=number(above=0.0, below=1.0),
+        metavar="X",
+        help="Add initial conditions until every interval is at most so wide.",
+        show_default=False,
+    ),
+]
+Confidence = Annotated[
+    float,
+    typer.Option(
+        "--confidence", parser=number(above=0.0, below=1.0), metavar="X", help="Of each interval."
+    ),
+]
+Interval = Annotated[
+    Literal["wilson", "clopper-pearson"],
+    typer.Option("--interval", help="Wilson's score interval, or the exact one, which is wider."),
+]
+Tolerance = Annotated[
+    float | None,
+    typer.Option(
+        "--tolerance",
+        parser=number(above=0.0, below=1.0),
+        metavar="X",
+        help="Chord within which tokens count as equal; 64 roots of eps if not given.",
+        show_default=False,
+    ),
+]
+Map = Annotated[
+    int | None,
+    typer.Option(
+        "--map",
+        min=2,
+        max=2001,
+        metavar="PIXELS",
+        help="d = 3: also move the first token over the sphere, the others staying where sample 0 "
+        "has them; that many pixels across.",
+        show_default=False,
+    ),
+]
+Lost = Annotated[
+    Literal["consensus", "bipartite"] | None,
+    typer.Option(
+        "--lost",
+        help="Also find how far this point can be pushed before it is lost; --index, --split and "
+        "--signs say which.",
+        show_default=False,
+    ),
+]
+
+_TOKENS = 6
+
+
+def basin(
+    system: SystemFile = None,
+    tokens: Tokens = None,
+    samples: Samples = 10_000,
+    width: Width = None,
+    confidence: Confidence = 0.95,
+    interval: Interval = "wilson",
+    max_steps: Count = 10_000,
+    tolerance: Tolerance = None,
+    map_: Map = None,
+    lost: Lost = None,
+    directions: Count = 256,
+    index: Index = None,
+    split: Split = None,
+    signs: Signs = None,
+    value: Values = None,
+    query_key: QueryKeys = None,
+    random: Random = None,
+    kind: Kind = None,
+    alpha: Alpha = None,
+    scale: Scale = None,
+    mask: MaskName = None,
+    seed: Seed = 0,
+    json: JsonFile = None,
+    out: OutDirectory = None,
+    overwrite: Overwrite = False,
+    dtype: Dtype = "float64",
+    device: Device = None,
+) -> int:
+    """Which fraction of the initial conditions ends where.
+
+    Runs uniformly random tokens to their ends and counts consensus, bipartite points by their
+    split, polygonal and clustered states, cycles, and what the budget of steps leaves unresolved,
+    each with a confidence interval. With --out it draws them.
+
+    Ends with status 0, or with 1 if --width was asked for and --samples did not suffice.
+
+    For instance: pmt basin --value diag:1,0.5,-0.3 --query-key diag:2,0,0 --alpha 0.2 --tokens 6
+    """
+    place = Placement(lost or "random", index, tokens if lost is None else None, split, signs)
+    place.check()
+    described = requested_system(
+        system,
+        value=value,
+        query_key=query_key,
+        random=random,
+        kind=kind,
+        alpha=alpha,
+        scale=scale,
+        mask=mask,
+        seed=seed,
+    )
+    n = tokens or described.mask_size or _TOKENS
+    if map_ is not None and described.dimension != 3:
+        message = f"--map is for d = 3, and this system has d = {described.dimension}"
+        raise RequestError(message)
+    with between_pieces() as listen:
+        platform = start_backend(device, dtype)
+        from pmt import spectral
+        from pmt.stability.basin import basin_fractions
+
+        built = described.build(dtype)
+        point = None
+        if lost is not None:
+            point = _point(place, built, tokens, n)
+            n = len(point)
+        require_affordable(built, n)
+        pairs = spectral.eigenpairs(spectral.layer_matrix(built))
+        folder = out and prepare_output_directory(out, writer="pmt basin", overwrite=overwrite)
+        screen.show(*answers.system_lines(described, pairs.values))
+        listen()
+        with screen.progress("initial conditions", total=samples) as advance:
+
+            def heed(done: int) -> None:
+                advance(done)
+                listen()
+
+            found = basin_fractions(
+                built,
+                n,
+                samples=samples,
+                width=width,
+                confidence=confidence,
+                method=interval,
+                seed=seed,
+                max_steps=max_steps,
+                tolerance=tolerance,
+                progress=heed,
+            )
+        screen.show(*_lines(found), _table(found))
+        report = {
+            "schema": "pmt.basin/1",
+            "system": described.document(),
+            "settings": answers.settings(dtype, platform, seed),
+            "eigenvalues": pairs.values,
+            "basins": found.as_dict(),
+            "map": None,
+            "lost": None,
+        }
+        listen()
+        drawn = {}
+        if folder is not None:
+            from pmt.figures import basins as figures
+
+            drawn["fractions"] = figures.fraction_bars(found, f"{described.kind}, {n} tokens")
+        if map_ is not None:
+            mapped = _map(built, n, seed, map_, max_steps, tolerance, listen)
+            screen.show(answers.line("map", _shares(mapped.attractors)))
+            report["map"] = _map_document(mapped)
+            if folder is not None:
+                drawn["map"] = figures.sphere_basins(mapped, "start of the first token")
+            listen()
+        if point is not None:
+            escape = _escape(built, point, directions, seed, max_steps, tolerance, listen)
+            screen.show(answers.line("lost", _escape_words(escape)))
+            report["lost"] = escape.as_dict()
+            if folder is not None:
+                drawn["lost"] = figures.escape_figure(escape, f"{lost} point")
+        if folder is not None:
+            from pmt.figures.style import save
+
+            for name, figure in drawn.items():
+                save(figure, folder, name)
+        if json is not None:
+            write_json(json, report)
+        return Status.DONE if found.reached else Status.ANSWER_IS_NO
+
+
+def _lines(found: Any) -> list[str]:
+    runs = f"{found.samples:,} of {found.tokens} tokens (seed {found.seed}), "
+    runs += f"{found.mean_steps:.0f} steps each of at most {found.max_steps}"
+    share = found.unresolved
+    lines = [answers.line("runs", runs)]
+    if found.width is not None:
+        what = "reached" if found.reached else "not reached"
+        lines.append(answers.line("width", f"{found.width:g} {what}"))
+    if share.count:
+        words = f"{share.count} runs, {share.fraction:.3%}, may belong to any basin"
+        lines.append(answers.line("unresolved", words))
+    return lines
+
+
+def _table(found: Any) -> "Table":
+    from rich.table import Table
+
+    title = f"where they end, with {found.confidence:.4g} {found.method} intervals"
+    table = Table("attractor", title=title, title_justify="left", title_style="")
+    for name in ("runs", "fraction", "interval", "radius"):
+        table.add_column(name, justify="right")
+    table.add_column("verdict")
+    for each in found.attractors:
+        share, radius = each.share, each.spectral_radius
+        table.add_row(
+            each.name,
+            str(share.count),
+            f"{share.fraction:.5f}",
+            f"[{share.low:.5f}, {share.high:.5f}]",
+            "" if radius is None else f"{radius:.6g}",
+            each.verdict or "",
+        )
+    return table
+
+
+def _shares(attractors: Any) -> str:
+    return ", ".join(f"{each.name} {each.share.fraction:.1%}" for each in attractors)
+
+
+def _map(
+    system: Any,
+    n: int,
+    seed: int,
+    pixels: int,
+    max_steps: int,
+    tolerance: Any,
+    listen: Callable[[], None],
+) -> Any:
+    import jax.numpy as jnp
+
+    from pmt.stability.basin import sample_starts
+    from pmt.stability.basin_map import sphere_map
+
+    dtype = system.layer_matrix.dtype
+    others = jnp.asarray(sample_starts(seed, [0], n, 3, dtype)[0, 1:])
+    return sphere_map(
+        system,
+        others,
+        resolution=pixels,
+        max_steps=max_steps,
+        tolerance=tolerance,
+        progress=lambda _done: listen(),
+    )
+
+
+def _map_document(mapped: Any) -> dict[str, Any]:
+    return {
+        "attractors": [each.name for each in mapped.attractors],
+        "area": [each.share.fraction for each in mapped.attractors],
+        "label": mapped.label,
+        "frame": mapped.frame,
+        "token": mapped.token,
+        "others": mapped.others,
+    }
+
+
+def _point(place: Placement, system: Any, tokens: int | None, default: int) -> Any:
+    """The tokens of the point that --lost asks about, as many as in the runs."""
+    point = place.equilibrium(system, None, default)
+    count = len(point.x)
+    if tokens is not None and count != tokens:
+        option = "--split" if place.split is not None else "--signs"
+        message = f"--tokens is {tokens} and {option} has {count} tokens; give one of them"
+        raise RequestError(message)
+    if point.status != "equilibrium":
+        message = f"--lost {place.name}: the point is no equilibrium (status: {point.status})"
+        raise RequestError(message)
+    return point.x
+
+
+def _escape(
+    system: Any,
+    point: Any,
+    directions: int,
+    seed: int,
+    max_steps: int,
+    tolerance: Any,
+    listen: Callable[[], None],
+) -> Any:
+    from pmt.stability.escape import escape_radius
+
+    return escape_radius(
+        system,
+        point,
+        directions=directions,
+        seed=seed,
+        max_steps=max_steps,
+        tolerance=tolerance,
+        progress=lambda _done: listen(),
+    )
+
+
+def _escape_words(escape: Any) -> str:
+    parts = [
+        f"{p:.0%} {radius:.3f}" if radius < float("inf") else f"{p:.0%} beyond {escape.reach:.3g}"
+        for p, radius in escape.quantiles
+    ]
+    doubt = f"; {int(escape.doubtful.sum())} not resolved" if escape.doubtful.any() else ""
+    return (
+        f"within the geodesic distance, by quantile of {len(escape.kept)} directions: "
+        + ", ".join(parts)
+        + doubt
+    )
