@@ -5,6 +5,11 @@
 """
 
 import os
+import signal
+
+# Shells start background jobs with this signal ignored, which processes of the tests would inherit.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Before anything can import them.
 os.environ.setdefault("MPLBACKEND", "Agg")

@@ -9,7 +9,6 @@ from pmt.cli import answers, screen
 from pmt.cli.exits import Status
 from pmt.cli.interrupts import between_pieces
 from pmt.cli.options import (
-    Count,
     Device,
     Dtype,
     JsonFile,
@@ -99,6 +98,14 @@ Lost = Annotated[
     ),
 ]
 
+MaxSteps = Annotated[
+    int, typer.Option("--max-steps", min=1, metavar="N", help="Budget of each initial condition.")
+]
+Directions = Annotated[
+    int,
+    typer.Option("--directions", min=1, metavar="N", help="--lost: random tangent directions."),
+]
+
 _TOKENS = 6
 
 
@@ -109,11 +116,11 @@ def basin(
     width: Width = None,
     confidence: Confidence = 0.95,
     interval: Interval = "wilson",
-    max_steps: Count = 10_000,
+    max_steps: MaxSteps = 10_000,
     tolerance: Tolerance = None,
     map_: Map = None,
     lost: Lost = None,
-    directions: Count = 256,
+    directions: Directions = 256,
     index: Index = None,
     split: Split = None,
     signs: Signs = None,
