@@ -40,6 +40,21 @@ def epsilon(dtype: Any) -> float:
     return float(np.finfo(np.dtype(dtype)).eps)
 
 
+def require_count(name: str, value: Any, least: int) -> int:
+    """``value`` as an int, if it is an integer of at least ``least``.
+
+    Raises:
+      RequestError: naming ``name`` and the value.
+    """
+    try:
+        fits = not isinstance(value, bool) and int(value) == value and value >= least
+    except (TypeError, ValueError, OverflowError):
+        fits = False
+    if not fits:
+        raise RequestError(f"{name} is {value!r}; it must be an integer of at least {least}")
+    return int(value)
+
+
 def require_finite(name: str, value: Any) -> None:
     """Refuse NaN and infinity in a concrete array; tracers pass.
 

@@ -18,6 +18,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from pmt.attention import Boolean
+from pmt.dynamics import rest
 from pmt.dynamics.batched import ELEMENTWISE, MATRIX, Formulation, step
 from pmt.dynamics.outcome import Outcome
 from pmt.dynamics.systems import MultiHead, Oja, SingleHead
@@ -222,29 +223,11 @@ def _equilibrium(
     def distance(a: Array, b: Array) -> Float[Array, "size"]:
         return formulation.over_tokens(jnp.sqrt(formulation.total((a - b) ** 2)))
 
-    def going_on(carry: Any) -> Array:
-        return (carry["result"] == Outcome.BUDGET_ENDED) & (carry["steps"] < max_steps)
-
     def body(carry: Any) -> Any:
-        x, ahead, going = carry["x"], carry["ahead"], going_on(carry)
-        beyond, code = step(formulation, system, ahead)
-        residual = distance(beyond, ahead)
-        cycle_residual = distance(beyond, x)
-        returns = (cycle_residual <= tolerance) & (carry["residual"] > jnp.sqrt(tolerance))
-        seen = jnp.where(returns, carry["seen"] + 1, 0)
-        result = jnp.where(
-            residual <= tolerance,
-            Outcome.CONVERGED,
-            jnp.where(seen >= 2, Outcome.TWO_CYCLE, Outcome.BUDGET_ENDED),
-        )
-        following = {
-            "x": ahead,
-            "ahead": beyond,
-            "residual": residual,
-            "seen": seen,
-            "steps": carry["steps"] + 1,
-            "result": jnp.where(code == Outcome.DONE, result, code).astype(jnp.int32),
-        }
+        going = rest.going_on(carry, max_steps)
+        beyond, code = step(formulation, system, carry["ahead"])
+        residual, cycle = distance(beyond, carry["ahead"]), distance(beyond, carry["x"])
+        following = rest.following(carry, beyond, residual, cycle, code, tolerance)
         return {
             name: jnp.where(going if new.ndim == 1 else formulation.spread(going), new, carry[name])
             for name, new in following.items()
@@ -252,20 +235,10 @@ def _equilibrium(
 
     start = formulation.enter(x0)
     ahead, code = step(formulation, system, start)
-    residual = distance(ahead, start)
-    first = jnp.where(residual <= tolerance, Outcome.CONVERGED, Outcome.BUDGET_ENDED)
-    none = jnp.zeros(len(x0), jnp.int32)
     carry = lax.while_loop(
-        lambda carry: jnp.any(going_on(carry)),
+        lambda carry: jnp.any(rest.going_on(carry, max_steps)),
         body,
-        {
-            "x": start,
-            "ahead": ahead,
-            "residual": residual,
-            "seen": none,
-            "steps": none,
-            "result": jnp.where(code == Outcome.DONE, first, code).astype(jnp.int32),
-        },
+        rest.begin(start, ahead, distance(ahead, start), code, tolerance),
     )
     beyond = step(formulation, system, carry["ahead"])[0]
     return {

@@ -19,7 +19,7 @@ from pmt.dynamics.outcome import Outcome
 from pmt.dynamics.simulate import _checked_step, check_tokens
 from pmt.dynamics.systems import LayerStack, check_system
 from pmt.errors import RequestError
-from pmt.numerics import AnyArray, epsilon
+from pmt.numerics import AnyArray, epsilon, require_count
 
 
 @register_dataclass
@@ -90,8 +90,8 @@ def detect_period(
       RequestError: a ``LayerStack``, a bad number, or as for ``simulate``.
     """
     x0 = _checked(system, x0)
-    _require_count("transient", transient, 0)
-    _require_count("max_period", max_period, 1)
+    require_count("transient", transient, 0)
+    require_count("max_period", max_period, 1)
     if tolerance is None:
         tolerance = 1e4 * epsilon(x0.dtype) * x0.shape[-1] ** 0.5
     if not 0 < tolerance < 1:
@@ -165,11 +165,11 @@ def largest_lyapunov_exponent(
       RequestError: a ``LayerStack``, a bad number, or as for ``simulate``.
     """
     x0 = _checked(system, x0)
-    _require_count("transient", transient, 0)
-    _require_count("blocks", blocks, 2)
+    require_count("transient", transient, 0)
+    require_count("blocks", blocks, 2)
     if blocks % 2:
         raise RequestError(f"blocks is {blocks}; it must be even, since halves are compared")
-    _require_count("steps", steps, 2 * blocks)
+    require_count("steps", steps, 2 * blocks)
     key = jax.random.key(0) if key is None else key
     run = partial(_lyapunov, transient=int(transient), steps=int(steps), blocks=int(blocks))
     return run(system, x0, key)
@@ -250,8 +250,3 @@ def _checked(system: Any, x0: Any) -> Float[Array, "*batch n d"]:
     check_system(system, x0.shape[-2] if x0.ndim >= 2 else None)
     check_tokens(x0, system)
     return x0
-
-
-def _require_count(name: str, value: Any, least: int) -> None:
-    if isinstance(value, bool) or int(value) != value or value < least:
-        raise RequestError(f"{name} is {value!r}; it must be an integer of at least {least}")

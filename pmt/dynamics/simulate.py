@@ -19,12 +19,12 @@ from jax.tree_util import register_dataclass
 from jaxtyping import Array, Float, Int
 
 from pmt import sphere
-from pmt.dynamics import chunked
+from pmt.dynamics import chunked, rest
 from pmt.dynamics.implicit import implicit_derivative
 from pmt.dynamics.outcome import Outcome
 from pmt.dynamics.systems import LayerStack, check_system
 from pmt.errors import RequestError
-from pmt.numerics import AnyArray, epsilon, is_concrete, require_finite
+from pmt.numerics import AnyArray, epsilon, is_concrete, require_count, require_finite
 
 Observable = Callable[[Any, Array], Array]
 
@@ -199,9 +199,7 @@ def _check_steps(system: Any, steps: int | None) -> int:
                 f"steps is {steps} but the stack has {system.depth} layers; choose 0 to "
                 f"{system.depth}, or repeat one layer with system.layer(index)"
             )
-    if steps is None or isinstance(steps, bool) or int(steps) != steps or steps < 0:
-        raise RequestError(f"steps is {steps!r}; it must be an integer of at least 0")
-    return int(steps)
+    return require_count("steps", steps, 0)
 
 
 @partial(jax.jit, static_argnames=("steps", "keep", "observables"))
@@ -278,8 +276,7 @@ def run_to_equilibrium(
     x0 = jnp.asarray(x0)
     check_system(system, x0.shape[-2] if x0.ndim >= 2 else None)
     check_tokens(x0, system)
-    if isinstance(max_steps, bool) or int(max_steps) != max_steps or max_steps < 0:
-        raise RequestError(f"max_steps is {max_steps!r}; it must be an integer of at least 0")
+    require_count("max_steps", max_steps, 0)
     if tolerance is None:
         tolerance = 16 * epsilon(x0.dtype) * x0.shape[-1] ** 0.5
     if not 0 < tolerance < 1:
@@ -306,44 +303,15 @@ def _run(
         moved, code = _checked_step(fixed_system, x)
         return moved, jnp.max(sphere.norm(moved - x)), code
 
-    def going_on(carry: Any) -> Any:
-        return (carry["result"] == Outcome.BUDGET_ENDED) & (carry["steps"] < max_steps)
-
     def body(carry: Any) -> Any:
-        x, ahead = carry["x"], carry["ahead"]
-        beyond, residual, code = advance(ahead)
-        cycle_residual = jnp.max(sphere.norm(beyond - x))
-        returns = (cycle_residual <= tolerance) & (carry["residual"] > jnp.sqrt(tolerance))
-        seen = jnp.where(returns, carry["seen"] + 1, 0)
-        result = jnp.where(
-            residual <= tolerance,
-            Outcome.CONVERGED,
-            jnp.where(seen >= 2, Outcome.TWO_CYCLE, Outcome.BUDGET_ENDED),
-        )
-        return {
-            "x": ahead,
-            "ahead": beyond,
-            "residual": residual,
-            "cycle_residual": cycle_residual,
-            "seen": seen,
-            "steps": carry["steps"] + 1,
-            "result": jnp.where(code == Outcome.DONE, result, code).astype(jnp.int32),
-        }
+        beyond, residual, code = advance(carry["ahead"])
+        cycle_residual = jnp.max(sphere.norm(beyond - carry["x"]))
+        return rest.following(carry, beyond, residual, cycle_residual, code, tolerance)
 
-    ahead, residual, code = advance(start)
-    first = jnp.where(residual <= tolerance, Outcome.CONVERGED, Outcome.BUDGET_ENDED)
     carry = lax.while_loop(
-        going_on,
+        lambda carry: rest.going_on(carry, max_steps),
         body,
-        {
-            "x": start,
-            "ahead": ahead,
-            "residual": residual,
-            "cycle_residual": residual,
-            "seen": jnp.int32(0),
-            "steps": jnp.int32(0),
-            "result": jnp.where(code == Outcome.DONE, first, code).astype(jnp.int32),
-        },
+        rest.begin(start, *advance(start), tolerance),
     )
     beyond = advance(carry["ahead"])[0]
     return EquilibriumRun(

@@ -135,11 +135,20 @@ def beside_step(
 
     A small step moves every state little, so what counts is the move beside the step.
     """
-    size = jnp.abs(jnp.asarray(system.alpha, x.dtype)) * jnp.linalg.norm(system.layer_matrix)
+    moved = jnp.maximum(jnp.max(sphere.norm(image - x)) - step_rounding(x), 0.0)
+    return moved / relative_step(system, x.dtype)
+
+
+def relative_step(system: Any, dtype: Any) -> Float[Array, ""]:
+    """min(alpha |F|, 1), by which ``beside_step`` divides a motion; 1 where nothing moves."""
+    size = jnp.abs(jnp.asarray(system.alpha, dtype)) * jnp.linalg.norm(system.layer_matrix)
     step = jnp.minimum(size, 1.0)
-    rounding = 16 * epsilon(x.dtype) * x.shape[-1] ** 0.5
-    moved = jnp.maximum(jnp.max(sphere.norm(image - x)) - rounding, 0.0)
-    return moved / jnp.where(step > 0, step, 1.0)
+    return jnp.where(step > 0, step, 1.0)
+
+
+def step_rounding(x: Float[Array, "n d"]) -> float:
+    """What rounding can make of |f(x_i) − x_i|."""
+    return 16 * epsilon(x.dtype) * x.shape[-1] ** 0.5
 
 
 def kind_number(passes: Mapping[str, Any]) -> np.ndarray:

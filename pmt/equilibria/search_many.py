@@ -16,7 +16,7 @@ from pmt.dynamics.systems import LayerStack, MultiHead, check_system
 from pmt.equilibria.classify import Classification, classify
 from pmt.equilibria.search import newton
 from pmt.errors import RequestError
-from pmt.numerics import AnyArray, epsilon
+from pmt.numerics import AnyArray, epsilon, require_count
 
 
 @dataclass(frozen=True)
@@ -92,8 +92,7 @@ def search_equilibria(
         )
     check_system(system, tokens)
     for name, value in (("tokens", tokens), ("starts", starts)):
-        if isinstance(value, bool) or int(value) != value or value < 1:
-            raise RequestError(f"{name} is {value!r}; it must be an integer of at least 1")
+        require_count(name, value, 1)
     matrix = system.layer_matrix
     if tolerance is None:
         tolerance = 64 * epsilon(matrix.dtype) ** 0.5

@@ -17,7 +17,6 @@ a single layer already.
 """
 
 import os
-from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
@@ -38,7 +37,14 @@ from pmt.experiments.contrast import (
     sentence,
 )
 from pmt.experiments.layer_by_layer import advance, prepare_layer
-from pmt.experiments.nulls import apply_gaussian, apply_rotated, gaussian_maps, random_rotation
+from pmt.experiments.nulls import (
+    adding_up,
+    apply_gaussian,
+    apply_rotated,
+    gaussian_maps,
+    random_rotation,
+)
+from pmt.experiments.states import rho_of
 from pmt.experiments.tokens import prepare_tokens, random_tokens
 from pmt.linalg import one_thread_each
 from pmt.numerics import require_finite
@@ -49,7 +55,6 @@ from pmt.spectral import (
     average_over_directions,
     chance,
     layer_matrix,
-    rho,
     standard_error,
 )
 
@@ -217,13 +222,8 @@ def _drawn(
         rotation = random_rotation(len(matrix), *key)
         return apply_rotated(layer, rotation, stream.x), rotation @ matrix @ rotation.T
     total = np.zeros_like(matrix)
-
-    def summed() -> Iterator[np.ndarray]:
-        for each in gaussian_maps(layer, *key):
-            np.add(total, each, out=total)
-            yield each
-
-    return apply_gaussian(layer, summed(), stream.x), total
+    maps = adding_up(gaussian_maps(layer, *key), total)
+    return apply_gaussian(layer, maps, stream.x), total
 
 
 def _measure(streams: list[_Stream], config: ProductConfig, given: Any) -> dict[str, Against]:
@@ -232,7 +232,7 @@ def _measure(streams: list[_Stream], config: ProductConfig, given: Any) -> dict[
     seen: dict[tuple[str, str], list[tuple[np.ndarray, int]]] = {}
 
     def keep(stream: _Stream, name: str, basis: np.ndarray) -> None:
-        values = _values(stream.x, basis)
+        values = rho_of(stream.x, as_directions(basis, stream.x.dtype))
         seen.setdefault((name, stream.name), []).append((values, basis.shape[1]))
         given.progress(1)
 
@@ -278,7 +278,7 @@ def _recalled(known: dict[str, Any]) -> Against:
 def _against(
     x: jax.Array, basis: np.ndarray, average: float | None, average_chance: float | None
 ) -> Against:
-    values, dimension = _values(x, basis), basis.shape[1]
+    values, dimension = rho_of(x, as_directions(basis, x.dtype)), basis.shape[1]
     return Against(
         rho=float(values.mean()),
         se=standard_error(values),
@@ -287,13 +287,6 @@ def _against(
         average=average,
         average_chance=average_chance,
     )
-
-
-def _values(x: jax.Array, basis: np.ndarray) -> np.ndarray:
-    return np.asarray(_rho(x, as_directions(basis, x.dtype))[..., 0], np.float64)
-
-
-_rho: Callable[..., jax.Array] = jax.jit(rho)
 
 
 def contrasts(layer: ProductLayer) -> dict[str, list[Contrast]]:

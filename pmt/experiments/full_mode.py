@@ -24,7 +24,7 @@ from pmt.experiments.analysis import (
     describe,
 )
 from pmt.experiments.eigen_cache import Solver
-from pmt.experiments.layer_by_layer import prepare_layer, run_stage
+from pmt.experiments.layer_by_layer import prepare_layer, run_stage, unseen
 from pmt.experiments.plain_text import SOURCE, read_own, read_tokens
 from pmt.experiments.plain_text import sentences as plain_sentences
 from pmt.experiments.record import analysis_json
@@ -62,23 +62,15 @@ class FullMode:
     source: str
 
 
-def _unseen(done: int) -> None:
-    del done
-
-
-def _unseen_layer(layer: LayerAnalysis) -> None:
-    del layer
-
-
 def analyze_full(
     model: Any,
     text: Tokens,
     config: AnalysisConfig | None = None,
     *,
     texts: str = "given",
-    progress: Callable[[int], None] = _unseen,
+    progress: Callable[[int], None] = unseen,
     solver: Solver | None = None,
-    seen: Callable[[LayerAnalysis], None] = _unseen_layer,
+    seen: Callable[[LayerAnalysis], None] = unseen,
 ) -> Analysis:
     """Read texts with the whole model, and measure the state after every layer.
 

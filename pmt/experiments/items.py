@@ -26,18 +26,11 @@ from pmt.experiments import (
 )
 from pmt.experiments.analysis import ModelInfo
 from pmt.experiments.eigen_cache import Solver
+from pmt.experiments.layer_by_layer import unseen
 from pmt.experiments.loop_figure_1 import FIGURE_1, FIGURE_1_QUICK
 from pmt.experiments.loop_figure_2 import FIGURE_2, FIGURE_2_QUICK
 
 Needs = Literal["nothing", "layers", "one layer", "text"]
-
-
-def _unseen(done: int) -> None:
-    del done
-
-
-def _forgotten(layer: int, value: Any) -> None:
-    del layer, value
 
 
 def _unknown(layer: int) -> Any:
@@ -76,9 +69,9 @@ class Given:
     texts: tuple[str, ...] | None = None
     open_model: Callable[[], Any] = _no_model
     solver: Solver = field(default_factory=Solver)
-    progress: Callable[[int], None] = _unseen
+    progress: Callable[[int], None] = unseen
     folder: Path | None = None
-    keep: Callable[[int, Any], None] = _forgotten
+    keep: Callable[[int, Any], None] = unseen
     recall: Callable[[int], Any] = _unknown
     memo: dict[Any, Any] = field(default_factory=dict)
 

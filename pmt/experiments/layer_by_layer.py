@@ -10,7 +10,7 @@ the next layer is read. What stays of a layer is small.
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -32,6 +32,7 @@ from pmt.experiments.analysis import (
 )
 from pmt.experiments.eigen_cache import Solver
 from pmt.experiments.nulls import (
+    adding_up,
     attention_weights,
     gaussian_maps,
     gaussian_update,
@@ -66,12 +67,8 @@ class Layered(Protocol):
         """Layer ``index``, from 0."""
 
 
-def _unseen(done: int) -> None:
-    del done
-
-
-def _unseen_layer(layer: LayerAnalysis) -> None:
-    del layer
+def unseen(*_: Any) -> None:
+    """Who listens where nobody does."""
 
 
 def analyze(
@@ -81,9 +78,9 @@ def analyze(
     model: ModelInfo | None = None,
     tokens: Any = None,
     present: np.ndarray | None = None,
-    progress: Progress = _unseen,
+    progress: Progress = unseen,
     solver: Solver | None = None,
-    seen: Callable[[LayerAnalysis], None] = _unseen_layer,
+    seen: Callable[[LayerAnalysis], None] = unseen,
 ) -> Analysis:
     """Run tokens through the layers and measure their alignment with every layer's spectrum.
 
@@ -120,7 +117,7 @@ def run_stage(
     present: np.ndarray | None,
     progress: Progress,
     solver: Solver,
-    seen: Callable[[LayerAnalysis], None] = _unseen_layer,
+    seen: Callable[[LayerAnalysis], None] = unseen,
 ) -> Analysis:
     """The same for any stage; what the layers belong to is left to say.
 
@@ -333,14 +330,8 @@ class _Run:
     ) -> None:
         """The tokens under one draw; its matrix F is summed up on the way."""
         total = np.zeros((layer.query.shape[-1],) * 2)
-
-        def summed(maps: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-            for matrix in maps:
-                np.add(total, matrix, out=total)
-                yield matrix
-
-        maps = gaussian_maps(layer, self._config.seed, draw, passage.block)
-        update = gaussian_update(layer, summed(maps), *attended)
+        maps = adding_up(gaussian_maps(layer, self._config.seed, draw, passage.block), total)
+        update = gaussian_update(layer, maps, *attended)
         moved = self._stage.finish(passage.index, layer, self._x, update)
         passage.gaussian.append(jax.block_until_ready(moved))
         if first:

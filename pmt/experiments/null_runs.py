@@ -7,9 +7,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from pmt import sphere
 from pmt.experiments.nulls import apply_gaussian, gaussian_maps
-from pmt.spectral import as_directions, rho
+from pmt.experiments.states import distances, rho_of
+from pmt.spectral import as_directions
 
 
 @dataclass(frozen=True)
@@ -76,17 +76,3 @@ def gather(
         signed=signed,
         plane=plane,
     )
-
-
-_rho = jax.jit(rho)
-_distance = jax.jit(sphere.intertoken_distance)
-
-
-def rho_of(x: jax.Array, directions: Any) -> np.ndarray:
-    """rho ``(prompts, n)`` of states with a line or plane."""
-    return np.asarray(_rho(x, directions)[..., 0], np.float64)
-
-
-def distances(x: jax.Array) -> np.ndarray:
-    """Mean intertoken distance of every prompt."""
-    return np.asarray(_distance(x), np.float64)

@@ -4,7 +4,7 @@ Whatever a layer's own F shows, and these do not, is a property of the trained w
 any matrix under that attention shows. Both act on the same states X^(l-1) as the layer itself.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -34,6 +34,13 @@ def gaussian_maps(layer: MultiHead, *key: int) -> Iterator[np.ndarray]:
         draw = rng.standard_normal((d, d))
         draw *= norm / np.linalg.norm(draw)
         yield draw
+
+
+def adding_up(maps: Iterable[np.ndarray], total: Float[np.ndarray, "d d"]) -> Iterator[np.ndarray]:
+    """The same maps, each added to ``total`` as it is handed on: their layer matrix at the end."""
+    for each in maps:
+        np.add(total, each, out=total)
+        yield each
 
 
 def random_rotation(d: int, *key: int) -> np.ndarray:

@@ -7,11 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pmt import sphere
 from pmt.attention import Boolean, Causal, Full
 from pmt.experiments.analysis import LayerAnalysis, NullAlignment
 from pmt.experiments.contrast import spread_of_draws
-from pmt.experiments.steered_panels import present_alignment
+from pmt.experiments.states import distances, present_alignment, rho_of
 from pmt.spectral import (
     Alignment,
     Directions,
@@ -19,7 +18,6 @@ from pmt.spectral import (
     as_directions,
     average_over_directions,
     chance,
-    rho,
     standard_error,
     summarize,
 )
@@ -98,10 +96,7 @@ def _alignment(
     if present is not None:
         return present_alignment(basis, before, after, present)
     directions = as_directions(basis, before.dtype)
-    return summarize(*(_rho(x, directions)[..., 0] for x in (before, after)))
-
-
-_rho = jax.jit(rho)
+    return summarize(*(rho_of(x, directions) for x in (before, after)))
 
 
 def _only(x: jax.Array, present: np.ndarray) -> jax.Array:
@@ -116,8 +111,7 @@ def _null(
     increments, dimensions = [], set()
     for basis, before, after in draws:
         directions = as_directions(basis, before.dtype)
-        low, high = (np.asarray(_rho(x, directions)[..., 0], np.float64) for x in (before, after))
-        increments.append(high - low)
+        increments.append(rho_of(after, directions) - rho_of(before, directions))
         dimensions.add(basis.shape[1])
     delta = np.stack(increments)
     # A text is the unit whatever its length; its tokens weigh as much as those of any other.
@@ -143,7 +137,7 @@ def mean_distance(x: jax.Array, present: np.ndarray | None = None) -> float:
     text has two tokens.
     """
     if present is None:
-        return float(np.asarray(_intertoken_distance(x), np.float64).mean())
+        return float(distances(x).mean())
     means = []
     for text, there in zip(np.asarray(x, np.float64), present, strict=True):
         unit = text[there] / np.linalg.norm(text[there], axis=1, keepdims=True)
@@ -153,9 +147,6 @@ def mean_distance(x: jax.Array, present: np.ndarray | None = None) -> float:
             rows = (np.linalg.norm(unit[i + 1 :] - unit[i], axis=1) for i in range(len(unit)))
             means.append(sum(float(chords.sum()) for chords in rows) / pairs)
     return float(np.mean(means)) if means else 0.0
-
-
-_intertoken_distance = jax.jit(sphere.intertoken_distance)
 
 
 def mask_name(mask: Any) -> str:

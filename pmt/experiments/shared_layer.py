@@ -28,8 +28,9 @@ from pmt.experiments.contrast import (
     sentence,
 )
 from pmt.experiments.layer_by_layer import advance, prepare_layer
-from pmt.experiments.null_runs import NullDraw, NullRun, distances, gather, gaussian_step, rho_of
+from pmt.experiments.null_runs import NullDraw, NullRun, gather, gaussian_step
 from pmt.experiments.nulls import apply_rotated, gaussian_maps, random_rotation
+from pmt.experiments.states import distances, rho_of
 from pmt.experiments.tokens import prepare_tokens, random_tokens
 from pmt.linalg import one_thread_each
 from pmt.numerics import require_finite

@@ -19,6 +19,7 @@ from pmt.experiments.collateral import Cost, Readout
 from pmt.experiments.compensation import compensate
 from pmt.experiments.dose_response import Curve
 from pmt.experiments.eigen_cache import Solver
+from pmt.experiments.layer_by_layer import unseen
 from pmt.experiments.steered_panels import Panel, Spectra, panels
 from pmt.experiments.steered_runs import FullRun, StrippedRun
 from pmt.models import Tokens
@@ -120,10 +121,6 @@ class Steering:
     delta: Delta | None
 
 
-def _unseen(done: int) -> None:
-    del done
-
-
 def steer(
     model: Any,
     direction: Any,
@@ -132,7 +129,7 @@ def steer(
     read: Any = None,
     tokens: Any = None,
     text: Tokens | None = None,
-    progress: Callable[[int], None] = _unseen,
+    progress: Callable[[int], None] = unseen,
     solver: Solver | None = None,
 ) -> Steering:
     """Design the edit of one layer, and measure the model with and without it.

@@ -14,6 +14,7 @@ import numpy as np
 
 from pmt.experiments.ahead import Ahead
 from pmt.experiments.eigen_cache import Solver
+from pmt.experiments.states import present_alignment
 from pmt.linalg import one_thread_each
 from pmt.spectral import (
     Alignment,
@@ -22,10 +23,8 @@ from pmt.spectral import (
     Principal,
     Spectrum,
     all_directions,
-    as_directions,
     average_over_directions,
     chance,
-    rho,
 )
 
 
@@ -127,40 +126,3 @@ def panels(
         toward = present_alignment(target[:, None], before, after, present)
         found.append(Panel(index=layer + 1, target=toward, **shown))
     return tuple(found)
-
-
-def summarize_present(before: np.ndarray, after: np.ndarray, present: np.ndarray) -> Alignment:
-    """As `pmt.spectral.summarize`, without the padding: tokens weigh equally, texts are units."""
-    low, high = before[present], after[present]
-    delta = high - low
-    count = present.sum(axis=1)
-
-    def error(values: np.ndarray) -> float | None:
-        if len(count) < 2:
-            return None
-        means = np.where(present, values, 0.0).sum(axis=1) / count
-        return float(means.std(ddof=1) / np.sqrt(len(means)))
-
-    return Alignment(
-        rho_before=float(low.mean()),
-        rho_after=float(high.mean()),
-        rho_after_std=float(high.std()),
-        rho_after_se=error(after),
-        delta_rho=float(delta.mean()),
-        delta_rho_std=float(delta.std()),
-        delta_rho_se=error(after - before),
-        p_increase=float(np.mean(high > low)),
-    )
-
-
-_rho = jax.jit(rho)
-
-
-def present_alignment(basis: np.ndarray, before: Any, after: Any, present: np.ndarray) -> Alignment:
-    """Alignment of states ``(batch, n, d)`` with a line or plane ``(d, 1 or 2)``; no padding."""
-    directions = as_directions(basis, np.asarray(before).dtype)
-    low, high = (
-        np.asarray(_rho(jax.numpy.asarray(x), directions)[..., 0], np.float64)
-        for x in (before, after)
-    )
-    return summarize_present(low, high, present)

@@ -16,7 +16,7 @@ from pmt.dynamics import LayerStack
 from pmt.dynamics.simulate import check_tokens
 from pmt.dynamics.systems import check_system
 from pmt.errors import RequestError
-from pmt.numerics import AnyArray, epsilon
+from pmt.numerics import AnyArray, epsilon, require_count
 from pmt.stability.attractor import Attractor, Share, describe_end
 from pmt.stability.intervals import Method, binomial_interval
 from pmt.stability.runs import Runs
@@ -339,8 +339,7 @@ def _check(system: Any, **counts: Any) -> None:
             "take one layer with system.layer(index)"
         )
     for name, value in counts.items():
-        if isinstance(value, bool) or int(value) != value or value < 1:
-            raise RequestError(f"{name} is {value!r}; it must be an integer of at least 1")
+        require_count(name, value, 1)
     check_system(system, counts.get("tokens"))
 
 

@@ -17,8 +17,14 @@ from jax.tree_util import register_dataclass
 from jaxtyping import Array, Bool, Float, Int
 
 from pmt import linalg, sphere
-from pmt.equilibria.classify import beside_step, kind_number, measure_defects
-from pmt.numerics import AnyArray, epsilon
+from pmt.equilibria.classify import (
+    beside_step,
+    kind_number,
+    measure_defects,
+    relative_step,
+    step_rounding,
+)
+from pmt.numerics import AnyArray
 
 # How much smaller than the tolerance of the classes the motion must be.
 _REST = 1e-2
@@ -58,13 +64,6 @@ def real_axes(system: Any) -> np.ndarray:
     return np.where(pairs.is_real[None], pairs.vectors.real, 0.0)
 
 
-def relative_step(system: Any, dtype: Any) -> Float[Array, ""]:
-    """min(alpha |F|, 1), by which ``beside_step`` divides a motion; 1 where nothing moves."""
-    size = jnp.abs(jnp.asarray(system.alpha, dtype)) * jnp.linalg.norm(system.layer_matrix)
-    step = jnp.minimum(size, 1.0)
-    return jnp.where(step > 0, step, 1.0)
-
-
 @jax.jit
 def measure(
     system: Any,
@@ -101,7 +100,7 @@ def _measure_one(
         positive=jnp.sum(positive, dtype=jnp.int32),
         clusters=clusters,
         gap=gap,
-        unseen=16 * epsilon(x.dtype) * x.shape[-1] ** 0.5 / relative_step(system, x.dtype),
+        unseen=step_rounding(x) / relative_step(system, x.dtype),
     )
 
 

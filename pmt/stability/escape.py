@@ -11,7 +11,7 @@ from jaxtyping import Float
 from pmt.dynamics.simulate import check_tokens
 from pmt.dynamics.systems import check_system
 from pmt.errors import RequestError
-from pmt.numerics import AnyArray
+from pmt.numerics import AnyArray, require_count
 from pmt.stability.basin import attractors_reached, check_seed, class_tolerance
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -127,8 +127,7 @@ def escape_radius(
         ("scan", scan, 1),
         ("bisections", bisections, 0),
     ):
-        if isinstance(value, bool) or int(value) != value or value < least:
-            raise RequestError(f"{name} is {value!r}; it must be an integer of at least {least}")
+        require_count(name, value, least)
     check_seed(seed)
     furthest = float(np.pi * len(point) ** 0.5 if reach is None else reach)
     if not (np.isfinite(furthest) and furthest > 0):

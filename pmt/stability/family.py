@@ -11,7 +11,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from pmt.errors import RequestError
-from pmt.numerics import AnyArray
+from pmt.numerics import AnyArray, require_count
 from pmt.stability.spectrum import bipartite_spectrum, consensus_spectrum
 
 
@@ -69,8 +69,7 @@ def family_spectra(
             f"the arrays of the family have shapes {shapes}; every one, the step size and the "
             f"scale too, needs a first axis of length {count} as v has"
         )
-    if isinstance(chunk, bool) or int(chunk) != chunk or chunk < 1:
-        raise RequestError(f"chunk is {chunk!r}; it must be an integer of at least 1")
+    require_count("chunk", chunk, 1)
     run = partial(_spectra, equal=bool(np.all(s == s[0])), symmetric=symmetric, keep=keep)
     radius, multipliers = run(systems, jnp.asarray(v), jnp.asarray(s), chunk=min(chunk, count))
     return Family(np.asarray(radius), None if multipliers is None else np.asarray(multipliers))

@@ -17,10 +17,9 @@ from pmt import sphere
 from pmt.dynamics import tangent_jacobian
 from pmt.dynamics.simulate import check_tokens
 from pmt.dynamics.systems import LayerStack, check_system
-from pmt.equilibria.classify import beside_step
+from pmt.equilibria.classify import beside_step, relative_step
 from pmt.errors import RequestError
-from pmt.numerics import AnyArray, epsilon
-from pmt.stability.ending import relative_step
+from pmt.numerics import AnyArray, epsilon, require_count
 from pmt.stability.verdict import Verdict
 
 # Below this n(d - 1) LAPACK answers, which misses nothing; ARPACK needs a margin over k as well.
@@ -115,8 +114,7 @@ def leading_multipliers(
         raise RequestError(f"x has shape {x.shape}; give one state of shape (n, d)")
     check_system(system, x.shape[0])
     for name, value in (("count", count), ("max_products", max_products)):
-        if isinstance(value, bool) or int(value) != value or value < 1:
-            raise RequestError(f"{name} is {value!r}; it must be an integer of at least 1")
+        require_count(name, value, 1)
     size = x.shape[0] * (x.shape[1] - 1)
     count = min(count, size)
     if krylov is not None and not count + 2 <= krylov <= size:

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 
 from pmt.dynamics import SingleHead
 from pmt.errors import RequestError
-from pmt.numerics import AnyArray
+from pmt.numerics import AnyArray, require_count
 from pmt.stability.basin import basin_fractions
 from pmt.stability.conditions import exact_bipartite_margin, psi
 from pmt.stability.spectrum import bipartite_multipliers
@@ -197,5 +197,4 @@ def _check(
     # |V| = 1.
     if not 0 < alpha < 1:
         raise RequestError(f"alpha is {alpha!r}; the boundary is for 0 < alpha < 1/|V| = 1")
-    if isinstance(samples, bool) or int(samples) != samples or samples < 0:
-        raise RequestError(f"samples is {samples!r}; it must be an integer of at least 0")
+    require_count("samples", samples, 0)

@@ -12,8 +12,8 @@ import scipy.stats
 from pmt.checkpoints.delta import apply_delta
 from pmt.errors import RequestError
 from pmt.experiments import directions, plain_text
+from pmt.experiments.states import summarize_present
 from pmt.experiments.steer import SteerConfig, count_of_pieces, steer
-from pmt.experiments.steered_panels import summarize_present
 from pmt.models import Tokens, from_pretrained, save_pretrained
 from pmt.models.editing import steered
 from pmt.models.untie import untie
