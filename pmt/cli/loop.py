@@ -1,8 +1,9 @@
 """`pmt loop`: trains the looped transformer of the second paper, and compares normalisations."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import typer
 
@@ -175,15 +176,16 @@ def train(
             resume=resume,
             advance=advance,
         )
-    show(*training_lines(result, platform))
-    if folder is not None:
-        from pmt.figures.looped import loop_training
-        from pmt.figures.style import save
+    from pmt.figures.looped import loop_training
 
-        save(loop_training(result), folder, "loop-figure-1")
-    if json is not None:
-        write_json(json, training_json(result) | {"device": platform})
-    return Status.DONE if result.training.finite.all() else Status.ANSWER_IS_NO
+    done = _Done(
+        lines=training_lines(result, platform),
+        name="loop-figure-1",
+        draw=lambda: loop_training(result),
+        document=training_json(result) | {"device": platform},
+        finite=bool(result.training.finite.all()),
+    )
+    return _hand_over(done, folder, json)
 
 
 @loop.command("compare")
@@ -219,7 +221,29 @@ def compare(
     if seeds is not None:
         changed["seeds"] = seeds
     runs = {"repeat": _compare_repeated, "norms": _compare_norms, "noise": _compare_noise}
-    return runs[study](changed, epochs, quick, resume, folder, json)
+    done = runs[study](changed, epochs, quick, resume, folder)
+    return _hand_over(done, folder, json)
+
+
+class _Done(NamedTuple):
+    """What a command shows, draws and writes."""
+
+    lines: Any
+    name: str
+    draw: Callable[[], Any]
+    document: dict[str, Any]
+    finite: bool
+
+
+def _hand_over(done: _Done, folder: Path | None, json: Path | None) -> int:
+    show(*done.lines)
+    if folder is not None:
+        from pmt.figures.style import save
+
+        save(done.draw(), folder, done.name)
+    if json is not None:
+        write_json(json, done.document)
+    return Status.DONE if done.finite else Status.ANSWER_IS_NO
 
 
 def _compare_repeated(
@@ -228,8 +252,7 @@ def _compare_repeated(
     quick: bool,
     resume: bool,
     folder: Path | None,
-    json: Path | None,
-) -> int:
+) -> _Done:
     from pmt.cli.loop_lines import repeated_lines
     from pmt.experiments.loop_figure_1 import shorter
     from pmt.experiments.loop_figure_2 import (
@@ -238,6 +261,7 @@ def _compare_repeated(
         comparison_json,
         loop_figure_2,
     )
+    from pmt.figures.looped import loop_comparison
 
     config = FIGURE_2_QUICK if quick else FIGURE_2
     training = replace(config.training, **changed)
@@ -246,16 +270,13 @@ def _compare_repeated(
     config = replace(config, training=training)
     with progress("epochs", total=training.epochs * len(config.norms)) as advance:
         result = loop_figure_2(config, folder=folder, resume=resume, advance=advance)
-    show(*repeated_lines(result))
-    if folder is not None:
-        from pmt.figures.looped import loop_comparison
-        from pmt.figures.style import save
-
-        save(loop_comparison(result), folder, "loop-figure-2")
-    if json is not None:
-        write_json(json, comparison_json(result))
-    finite = all(done.finite.all() for done in result.trainings.values())
-    return Status.DONE if finite else Status.ANSWER_IS_NO
+    return _Done(
+        lines=repeated_lines(result),
+        name="loop-figure-2",
+        draw=lambda: loop_comparison(result),
+        document=comparison_json(result),
+        finite=all(done.finite.all() for done in result.trainings.values()),
+    )
 
 
 def _compare_norms(
@@ -264,11 +285,11 @@ def _compare_norms(
     quick: bool,
     resume: bool,
     folder: Path | None,
-    json: Path | None,
-) -> int:
-    del resume
+) -> _Done:
+    del resume, folder
     from pmt.cli.loop_lines import norms_table
     from pmt.experiments.loop_norms import NORMS_QUICK, NORMS_STUDY, loop_norms, norms_json
+    from pmt.figures.looped import loop_norms as drawn
 
     config = NORMS_QUICK if quick else NORMS_STUDY
     training = replace(config.training, **changed)
@@ -277,15 +298,13 @@ def _compare_norms(
     config = replace(config, training=training)
     with progress("epochs", total=config.epochs) as advance:
         result = loop_norms(config, advance=advance)
-    show(norms_table(result))
-    if folder is not None:
-        from pmt.figures.looped import loop_norms as drawn
-        from pmt.figures.style import save
-
-        save(drawn(result), folder, "loop-norms")
-    if json is not None:
-        write_json(json, norms_json(result))
-    return Status.DONE
+    return _Done(
+        lines=[norms_table(result)],
+        name="loop-norms",
+        draw=lambda: drawn(result),
+        document=norms_json(result),
+        finite=True,
+    )
 
 
 def _compare_noise(
@@ -294,11 +313,11 @@ def _compare_noise(
     quick: bool,
     resume: bool,
     folder: Path | None,
-    json: Path | None,
-) -> int:
-    del resume
+) -> _Done:
+    del resume, folder
     from pmt.cli.loop_lines import noise_lines
     from pmt.experiments.loop_noise import NOISE_QUICK, NOISE_STUDY, loop_noise, noise_json
+    from pmt.figures.loop_noise import loop_noise as drawn
 
     if epochs is not None:
         message = "--epochs is not an option of --study noise, whose runs have equally many steps"
@@ -307,15 +326,13 @@ def _compare_noise(
     config = replace(config, training=replace(config.training, **changed))
     with progress("epochs", total=config.epochs) as advance:
         result = loop_noise(config, advance=advance)
-    show(*noise_lines(result))
-    if folder is not None:
-        from pmt.figures.loop_noise import loop_noise as drawn
-        from pmt.figures.style import save
-
-        save(drawn(result), folder, "loop-noise")
-    if json is not None:
-        write_json(json, noise_json(result))
-    return Status.DONE if all(one.finite for one in result.series) else Status.ANSWER_IS_NO
+    return _Done(
+        lines=noise_lines(result),
+        name="loop-noise",
+        draw=lambda: drawn(result),
+        document=noise_json(result),
+        finite=all(one.finite for one in result.series),
+    )
 
 
 def _folder(out: Path | None, writer: str, overwrite: bool, resume: bool) -> Path | None:

@@ -66,8 +66,15 @@ def training_lines(result: "LoopFigure1", platform: str) -> list[str]:
 
 def repeated_lines(result: "LoopFigure2") -> list[str]:
     """One layer applied again and again: gaps and contraction, by norm."""
-    value, error = result.gamma
-    lines = [line("gamma*", f"{value:.5f} +- {error:.5f} (one standard error), without Norm")]
+    reached = result.plateaus
+    lines = [
+        line("without Norm", f"gamma* = {_with_error(reached.gamma)} (one standard error)"),
+        line(
+            "",
+            f"least loss on the manifold {_with_error(reached.manifold)}, with blocks split in two "
+            f"halves {_with_error(reached.split)}",
+        ),
+    ]
     for norm, one in result.repeated.items():
         done = result.trainings[norm]
         last = {name: values[-1] for name, values in done.history.items()}
@@ -75,9 +82,11 @@ def repeated_lines(result: "LoopFigure2") -> list[str]:
             line(norm, f"loss of one layer: test {_over_seeds(last['test_loss'])}"),
             line(
                 "",
-                f"rho = {_over_seeds(last['v'] * last['w'])}; contraction a loop measured "
-                f"{_over_seeds(one.factor)}, at this rho {_over_seeds(one.predicted)}",
+                f"contraction a loop {_over_seeds(one.factor)}; on the manifold, at rho = "
+                f"{_over_seeds(last['v'] * last['w'])}, {_over_seeds(one.manifold_factor)}, "
+                f"predicted {_over_seeds(one.predicted)}",
             ),
+            line("", f"effective rank of V's block {_over_seeds(one.rank)} of {done.config.d}"),
             line(
                 "",
                 f"after {result.config.most_loops} loops: to the algorithm "
@@ -90,6 +99,10 @@ def repeated_lines(result: "LoopFigure2") -> list[str]:
         *lines,
         line("predicted", f"R* = {_over_seeds(result.bound)}, lam_2/lam_1 = {_over_seeds(ratio)}"),
     ]
+
+
+def _with_error(found: tuple[float, float]) -> str:
+    return f"{found[0]:.5f} +- {found[1]:.5f}"
 
 
 def norms_table(result: "LoopNorms") -> Any:

@@ -47,7 +47,8 @@ class Chunks:
                 )
             # The closing file first, so that at no moment it stands beside another request.
             (self.folder / _RESULT).unlink(missing_ok=True)
-            for old in sorted(self.folder.glob("layers/*.json")):
+            # What a run goes on from: layers, and checkpoints of a training.
+            for old in (*self.folder.glob("layers/*.json"), *self.folder.glob("checkpoint*.npz")):
                 old.unlink()
             write_json(self.folder / _REQUEST, self._request)
 

@@ -18,12 +18,12 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array
 
-from pmt import looped, sphere
+from pmt import looped
 from pmt.experiments.loop_figure_1 import finite
+from pmt.experiments.loop_plateaus import Plateaus, plateaus
 from pmt.looped import Samples, TrainConfig, Training, Weights
 from pmt.looped.data import Outside
 from pmt.looped.norms import Norm, normalized
-from pmt.numerics import einsum
 
 SCHEMA = "pmt.loop-compare/1"
 
@@ -70,12 +70,14 @@ class Repeated:
     Attributes:
       truth_angle: mean angle between y_L and Z(X); NaN where a sample has overflowed.
       algorithm_angle: mean angle between y_L and the L-step power iterate.
-      manifold_truth_angle: as ``truth_angle``, of the nearest point of the manifold: without Norm
-        the part of V and W off the manifold makes the data tokens grow, and the full model
-        overflows after some loops.
-      factor: contraction of tan φ per loop, the geometric mean over samples and late loops of that
-        point of the manifold; ``predicted``: the same mean of (1 + ρ λ_{r+1})/(1 + ρ λ_1);
-        ``power``: of λ_{r+1}/λ_1. Shape ``(seeds,)``.
+      manifold_truth_angle: as ``truth_angle``, of the nearest point of the manifold.
+      factor: contraction of tan φ per loop, the geometric mean over samples and late loops; NaN
+        where a sample has overflowed. Shape ``(seeds,)``, as the next four.
+      manifold_factor: as ``factor``, of that point; ``predicted``: the same mean of
+        (1 + ρ λ_{r+1})/(1 + ρ λ_1); ``power``: of λ_{r+1}/λ_1.
+      rank: effective rank (Σσ)²/Σσ² of the lower left block of V, d on the manifold. Without Norm
+        it falls to about d/2: there the manifold's best point is a saddle, descent switches half
+        of the directions off, and what is left has no leading eigenspace in common with XXᵀ.
       predicted_truth_angle: from loop ``late`` on, ``(loops - late + 1, seeds)``: the mean angle if
         tan φ of every sample shrinks by its λ_{r+1}/λ_1 a loop, or, without Norm, by its
         R* = (1 + γ* λ_{r+1})/(1 + γ* λ_1).
@@ -85,8 +87,10 @@ class Repeated:
     algorithm_angle: np.ndarray
     manifold_truth_angle: np.ndarray
     factor: np.ndarray
+    manifold_factor: np.ndarray
     predicted: np.ndarray
     power: np.ndarray
+    rank: np.ndarray
     predicted_truth_angle: np.ndarray
 
 
@@ -100,7 +104,7 @@ class LoopFigure2:
       repeated: by norm, on the test set.
       outside: by kind of data and norm, on samples from outside the training distribution.
       power_truth_angle: of the power method itself, ``(loops, seeds)``.
-      gamma: γ* of the layer without Norm over the population, and its standard error.
+      plateaus: what one layer without Norm can reach, on the manifold and off it.
       bound: R*, the geometric mean over the test set of its factor at γ*, ``(seeds,)``.
     """
 
@@ -109,7 +113,7 @@ class LoopFigure2:
     repeated: Mapping[str, Repeated]
     outside: Mapping[str, Mapping[str, Repeated]]
     power_truth_angle: np.ndarray
-    gamma: tuple[float, float]
+    plateaus: Plateaus
     bound: np.ndarray
 
 
@@ -141,7 +145,8 @@ def loop_figure_2(
             advance=advance,
         )
     test = looped.test_set(config.training)
-    gamma, error = best_gamma(config.training)
+    reached = plateaus(config.training)
+    gamma = reached.gamma[0]
     outside: dict[str, dict[str, Repeated]] = {}
     for kind in config.outside:
         drawn = _outside(config.training, kind)
@@ -154,32 +159,9 @@ def loop_figure_2(
         {norm: repeated(config, done, test, gamma) for norm, done in trainings.items()},
         outside,
         _power_angles(config, test),
-        (gamma, error),
+        reached,
         np.exp(_log_factors(test, gamma).mean(axis=-1)),
     )
-
-
-def best_gamma(config: TrainConfig) -> tuple[float, float]:
-    """γ* = E[XXᵀa · (target − a)] / E|XXᵀa|² of one layer without Norm, with its standard error.
-
-    Over 50,000 fresh samples; the error is the delta method's for a ratio of means.
-    """
-    key = jax.random.key(config.seed + 2**20)
-    products = _products(key, config.n, config.d, config.dtype, config.objective)
-    top, bottom = (np.asarray(part, np.float64) for part in products)
-    ratio = top.mean() / bottom.mean()
-    spread = np.std(top - ratio * bottom, ddof=1) / np.sqrt(len(top))
-    return float(ratio), float(spread / bottom.mean())
-
-
-@partial(jax.jit, static_argnums=(1, 2, 3, 4))
-def _products(key: Any, n: int, d: int, dtype: str, objective: str) -> tuple[Array, Array]:
-    """XXᵀa · (target − a) and |XXᵀa|², for each of 50,000 samples."""
-    rows = sphere.uniform(key, (50_000, n + 1, d), jnp.dtype(dtype))
-    data, query = rows[:, :n], rows[:, n]
-    image = einsum("snd,se,sne->sd", data, query, data)
-    target = image if objective == "power" else sphere.normalize(image)
-    return jnp.sum(image * (target - query), axis=1), jnp.sum(image * image, axis=1)
 
 
 def repeated(config: RepeatedConfig, done: Training, given: Samples, gamma: float) -> Repeated:
@@ -187,22 +169,39 @@ def repeated(config: RepeatedConfig, done: Training, given: Samples, gamma: floa
     weights = Weights(*(jnp.asarray(part) for part in done.weights))
     norm, loops = done.config.norm, config.most_loops
     point = looped.scalars(weights)
-    full = jax.vmap(partial(_applied, loops=loops, norm=norm))(weights, given)
+    # In float64, so that small angles still shrink.
+    with jax.enable_x64(True):
+        wide = jax.tree.map(lambda part: np.asarray(part, np.float64), (weights, given))
+        full = jax.vmap(partial(_applied, loops=loops, norm=norm))(*wide)
+        truth, algorithm, single = (np.asarray(part) for part in full)
     tangent = _manifold_tangents(given, np.asarray(point.rho, np.float64), loops)
-    late = np.log(tangent[:, -1]) - np.log(tangent[:, config.late - 1])
-    per_loop = late / (config.most_loops - config.late)
     best = _log_factors(given, np.inf if norm == "l2" else gamma)
     ahead = np.arange(loops - config.late + 1)[:, None]
     expected = np.arctan(tangent[:, None, config.late - 1] * np.exp(ahead * best[:, None]))
     return Repeated(
-        np.asarray(full[0]).T,
-        np.asarray(full[1]).T,
+        truth.T,
+        algorithm.T,
         np.arctan(tangent).mean(axis=-1).T,
-        np.exp(per_loop.mean(axis=-1)),
+        _contraction(np.tan(single), config),
+        _contraction(tangent, config),
         np.exp(_log_factors(given, np.asarray(point.rho)).mean(axis=-1)),
         np.exp(_log_factors(given, np.inf).mean(axis=-1)),
+        _effective_rank(done.weights.value),
         expected.mean(axis=-1).T,
     )
+
+
+def _contraction(tangent: np.ndarray, config: RepeatedConfig) -> np.ndarray:
+    """Geometric mean over samples and late loops of the factors of tan φ, ``(seeds, loops, k)``."""
+    late = np.log(tangent[:, -1]) - np.log(tangent[:, config.late - 1])
+    return np.asarray(np.exp(late.mean(axis=-1) / (config.most_loops - config.late)))
+
+
+def _effective_rank(value: Any) -> np.ndarray:
+    """(Σσ)²/Σσ² of the lower left blocks of V, ``(seeds, 2d, 2d)``."""
+    d = value.shape[-1] // 2
+    sigma = np.linalg.svd(np.asarray(value, np.float64)[:, d:, :d], compute_uv=False)
+    return np.asarray(sigma.sum(axis=-1) ** 2 / (sigma**2).sum(axis=-1))
 
 
 @partial(jax.jit, static_argnames=("loops", "norm"))
@@ -298,7 +297,10 @@ def comparison_json(result: LoopFigure2) -> dict[str, Any]:
             "late": config.late,
             "outside": list(config.outside),
         },
-        "gamma": {"value": result.gamma[0], "se": result.gamma[1]},
+        "plateaus": {
+            name: {"value": value, "se": error}
+            for name, (value, error) in vars(result.plateaus).items()
+        },
         "bound": finite(result.bound),
         "power_truth_angle": finite(result.power_truth_angle),
         "norms": {

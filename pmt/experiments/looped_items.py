@@ -86,8 +86,10 @@ def tables(result: LoopFigure1 | LoopFigure2) -> dict[str, list[dict[str, Any]]]
                 "norm": norm,
                 "seed": seed,
                 "measured": _cell(one.factor[seed]),
+                "on_manifold": _cell(one.manifold_factor[seed]),
                 "predicted": _cell(one.predicted[seed]),
                 "power_method": _cell(one.power[seed]),
+                "effective_rank": _cell(one.rank[seed]),
             }
             for data, by_norm in sets.items()
             for norm, one in by_norm.items()
@@ -169,7 +171,7 @@ def sentences(result: LoopFigure1 | LoopFigure2) -> list[str]:
         if kept.any():
             factor, power = one.factor[kept], one.power[kept]
             line += (
-                f"; contraction per loop {factor.mean():.4f}{_spread(factor)} on the manifold, "
+                f"; contraction per loop {factor.mean():.4f}{_spread(factor)}, "
                 f"{power.mean():.4f} for the power method"
             )
         found.append(line)

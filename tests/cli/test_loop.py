@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from pmt import looped
 from pmt.cli import main
 from pmt.experiments import loop_figure_2, loop_noise, loop_norms
 from pmt.figures import looped as figures
@@ -125,7 +126,8 @@ def test_compare_keeps_the_two_gaps_apart(small, tmp_path, capsys, drawn):
     out, record = tmp_path / "c", tmp_path / "c.json"
     assert loop("compare", "--quick", "--epochs", 20, "--out", out, "--json", record) == 0
     shown = capsys.readouterr().out
-    assert "gamma*" in shown and "R* =" in shown and "to the algorithm" in shown
+    for words in ("gamma*", "split in two halves", "R* =", "to the algorithm"):
+        assert words in shown
     assert {path.name for path in out.iterdir()} == {
         ".pmt-output.json",
         "checkpoint-l2.npz",
@@ -153,9 +155,28 @@ def check_comparison(result, figure):
         # The prediction starts at the measured angle, and no factor is below the power method's.
         begin = one.manifold_truth_angle[result.config.late - 1]
         np.testing.assert_allclose(one.predicted_truth_angle[0], begin, rtol=1e-5)
-        assert np.all(one.factor > one.power)
+        assert np.all(one.manifold_factor > one.power)
         # For d = 2 there are no other eigenvalues, and the factor is exact from the first loop.
-        np.testing.assert_allclose(one.factor, one.predicted, rtol=1e-3)
+        np.testing.assert_allclose(one.manifold_factor, one.predicted, rtol=1e-3)
+    config, done = result.config, result.trainings["none"]
+    given = looped.test_set(config.training)
+    d, gamma = config.training.d, result.plateaus.gamma[0]
+
+    def with_blocks(lower, upper):
+        value, key = np.zeros((2, 1, 2 * d, 2 * d), np.float32)
+        value[0, d:, :d], key[0, :d, d:] = lower, upper
+        weights = done.weights._replace(value=value, key=key)
+        return loop_figure_2.repeated(config, replace(done, weights=weights), given, gamma)
+
+    # The model itself, loop after loop, against the spectra; and what is no power method at all.
+    on = with_blocks(np.eye(d), gamma * np.eye(d))
+    np.testing.assert_allclose(on.factor, on.manifold_factor, rtol=1e-5)
+    np.testing.assert_allclose(on.factor, result.bound, rtol=1e-3)
+    np.testing.assert_allclose(on.truth_angle, on.manifold_truth_angle, rtol=1e-5)
+    half = np.diag(np.arange(d) < d // 2).astype(float)
+    split = with_blocks(half, np.eye(d) - half)
+    assert np.all(split.factor > result.bound)
+    np.testing.assert_allclose([on.rank, split.rank], [[d], [d // 2]], rtol=1e-6)
 
 
 def test_compare_norms_at_equal_tuning(small, tmp_path, capsys):

@@ -169,6 +169,7 @@ def test_fault_75_a_folder_answers_one_request(tmp_path):
     first = {"seed": 0, "versions": {"numpy": "1"}}
     chunks = Chunks(tmp_path / "a", first)
     chunks.put(1, {"rho": 0.1})
+    chunks.write("checkpoint-l2.npz", b"of a training")
     chunks.close({"rho": [0.1]})
     assert Chunks(tmp_path / "a", first).result == {"rho": [0.1]}
     with pytest.raises(RequestError, match=r"holds results for seed = 0 and not 1; choose"):
@@ -177,6 +178,7 @@ def test_fault_75_a_folder_answers_one_request(tmp_path):
         Chunks(tmp_path / "a", {"seed": 0, "versions": {"numpy": "2"}})
     taken = Chunks(tmp_path / "a", first | {"seed": 1}, overwrite=True)
     assert taken.result is None and taken.get(1) is None
+    assert [path.name for path in taken.folder.iterdir() if path.is_file()] == ["request.json"]
     # A file that is no JSON is not ours, and counts as none.
     (tmp_path / "a" / "result.json").write_text("{")
     assert Chunks(tmp_path / "a", first | {"seed": 1}).result is None
