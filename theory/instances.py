@@ -8,6 +8,7 @@ instance; batches come from ``vmap``.
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -17,7 +18,7 @@ from pmt import attention
 from pmt.dynamics import MultiHead, Oja, SingleHead
 from pmt.numerics import einsum
 from pmt.stability import spectrum
-from theory.noise import Noise, Raw
+from theory.noise import NORMALS, UNIFORMS, Noise, Raw
 from theory.statement import Case, Hypotheses, Shape
 
 KINDS = ("generic", "boundary", "nearly degenerate")
@@ -34,7 +35,27 @@ def kinds(count: int) -> np.ndarray:
 
 def draw(hypotheses: Hypotheses, source: Raw, kind: Any, shape: Shape) -> dict[str, Array]:
     """One instance of the class ``kind`` (an index into ``KINDS``) from its random numbers."""
-    noise = Noise(source)
+    return _draw(hypotheses, Noise(source), kind, shape)
+
+
+def taken(hypotheses: Hypotheses, shape: Shape) -> tuple[int, int]:
+    """How many uniform and how many normal numbers an instance takes, by tracing it."""
+    found: list[tuple[int, int]] = []
+
+    def traced(source: Raw) -> dict[str, Array]:
+        noise = Noise(source)
+        case = _draw(hypotheses, noise, GENERIC, shape)
+        found.append(noise.taken)
+        return case
+
+    numbers = (
+        jax.ShapeDtypeStruct((size,), jnp.result_type(float)) for size in (UNIFORMS, NORMALS)
+    )
+    jax.eval_shape(traced, Raw(*numbers))
+    return found[0]
+
+
+def _draw(hypotheses: Hypotheses, noise: Noise, kind: Any, shape: Shape) -> dict[str, Array]:
     case: dict[str, Array] = {}
     for piece in hypotheses.pieces:
         case |= piece.draw(noise, kind, shape, case)

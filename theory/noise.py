@@ -22,16 +22,18 @@ class Raw(NamedTuple):
     Attributes:
     ----------
     uniform
-        In (0, 1), shape ``(..., UNIFORMS)``.
+        In (0, 1), shape ``(..., UNIFORMS)``, or as many as the instance takes.
     normal
-        Standard normal, shape ``(..., NORMALS)``.
+        Standard normal, shape ``(..., NORMALS)``, or as many as the instance takes.
     """
 
     uniform: Float[Array | np.ndarray, "*batch u"]
     normal: Float[Array | np.ndarray, "*batch g"]
 
 
-def raw(seed: int | np.random.SeedSequence, count: int) -> Raw:
+def raw(
+    seed: int | np.random.SeedSequence, count: int, taken: tuple[int, int] = (UNIFORMS, NORMALS)
+) -> Raw:
     """Numbers for ``count`` instances, as NumPy arrays of float64.
 
     Parameters
@@ -40,11 +42,14 @@ def raw(seed: int | np.random.SeedSequence, count: int) -> Raw:
         Not negative, or several such numbers as a seed sequence.
     count
         The length of the leading axis.
+    taken
+        How many of both an instance takes: see ``Noise.taken``. Drawing more takes longer than many
+        a conclusion does.
     """
     generator = np.random.default_rng(seed)
     # Never 0: logarithms are taken.
-    uniform = np.maximum(generator.random((count, UNIFORMS)), 2.0**-54)
-    return Raw(uniform=uniform, normal=generator.standard_normal((count, NORMALS)))
+    uniform = np.maximum(generator.random((count, taken[0])), 2.0**-54)
+    return Raw(uniform=uniform, normal=generator.standard_normal((count, taken[1])))
 
 
 class Noise:
@@ -54,6 +59,11 @@ class Noise:
         self._uniform, self._normal = jnp.asarray(source.uniform), jnp.asarray(source.normal)
         self._uniforms = 0
         self._normals = 0
+
+    @property
+    def taken(self) -> tuple[int, int]:
+        """How many uniform and how many normal numbers were handed out so far."""
+        return self._uniforms, self._normals
 
     def normal(self, *shape: int) -> Float[Array, "..."]:
         """Independent standard normal numbers."""

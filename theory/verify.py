@@ -113,11 +113,15 @@ class Runner:
             undecided, worst = 0, np.inf
             for index, (shape, number) in enumerate(zip(shapes, counts, strict=True)):
                 often = number >= WORTH_OPTIMIZING
+                taken = (noise.UNIFORMS, noise.NORMALS)
+                if often:
+                    taken = instances.taken(clause.hypotheses, shape)
                 for chunk, size in enumerate(_chunks(number, self._batch)):
                     if self.stop.is_set():
                         message = "stopped before the statements were checked"
                         raise Interrupted(message)
-                    source = noise.raw(np.random.SeedSequence((key, index, chunk)), self._batch)
+                    stream = np.random.SeedSequence((key, index, chunk))
+                    source = noise.raw(stream, self._batch, taken)
                     cases = self._draw(clause.hypotheses, shape, source, often)
                     values, tolerances = self._conclude(clause, shape, cases, often)
                     values, tolerances = values[:size], tolerances[:size]

@@ -91,6 +91,29 @@ def test_noise_is_handed_out_once():
         first.uniforms(noise.UNIFORMS + 1)
 
 
+@pytest.mark.parametrize(
+    "name", ["lemma-14 corrected intrinsic classes", "lemma-2 corrected entrywise"]
+)
+def test_an_instance_needs_no_more_numbers_than_are_drawn_for_it(name):
+    hypotheses = CLAUSES[name].hypotheses
+    shape = hypotheses.shapes[-1]
+    taken = instances.taken(hypotheses, shape)
+    assert 0 < taken[0] < noise.UNIFORMS and 0 < taken[1] < noise.NORMALS
+    source = jax.tree.map(lambda leaf: leaf[0], noise.raw(3, 1, taken))
+    for kind in range(len(instances.KINDS)):
+        few = instances.draw(hypotheses, source, jnp.int32(kind), shape)
+        wide = noise.Raw(*(np.pad(each, (0, 50)) for each in source))
+        many = instances.draw(hypotheses, wide, jnp.int32(kind), shape)
+        assert all(np.array_equal(few[key], many[key]) for key in few)
+    # One less of either is too few.
+    for less, words in (
+        (source._replace(uniform=source.uniform[1:]), "UNIFORMS"),
+        (source._replace(normal=source.normal[1:]), "NORMALS"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            instances.draw(hypotheses, less, jnp.int32(0), shape)
+
+
 BIPARTITE = CLAUSES["lemma-14 corrected intrinsic classes"].hypotheses
 
 
