@@ -25,6 +25,17 @@ def einsum(subscripts: str, *operands: Any) -> jax.Array:
     return jnp.einsum(subscripts, *operands, precision=lax.Precision.HIGHEST)
 
 
+def after(x: jax.Array, done: jax.Array) -> jax.Array:
+    """``x``, once ``done`` is known: what follows from the one is computed after the other.
+
+    For two batched factorizations of one program. Each holds a thread of XLA's pool on a CPU while
+    it waits for its parts, which the same pool is to do: as many at a time as there are threads,
+    two on two cores, wait for ever (jaxlib 0.10.2). ``done`` must be finite.
+    """
+    # Not folded by the compiler, as 0 times infinity is no 0; a barrier would be dropped.
+    return x + 0 * done[(0,) * done.ndim].astype(x.dtype)
+
+
 def is_concrete(value: Any) -> bool:
     """Whether ``value`` holds numbers now, and no tracer of ``jit``, ``vmap`` or ``grad``."""
     return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pmt.errors import RequestError
-from pmt.numerics import einsum, epsilon, require_finite, require_same_dtype
+from pmt.numerics import after, einsum, epsilon, require_finite, require_same_dtype
 
 
 def test_einsum_asks_for_the_highest_precision():
@@ -47,3 +47,10 @@ def test_mixed_precision_is_refused_and_scalars_are_not():
 def test_epsilon_is_that_of_the_dtype():
     assert epsilon(jnp.float32) == np.finfo(np.float32).eps
     assert epsilon(np.complex128) == np.finfo(np.float64).eps
+
+
+def test_what_comes_after_waits_for_what_is_done_and_is_not_changed_by_it():
+    x = jnp.array([1.0, -0.0, 3.0])
+    np.testing.assert_array_equal(jax.jit(after)(x, jnp.full((2, 2), 5.0)), x)
+    # The compiler keeps the dependence: else two factorizations may run at once, and hang.
+    assert np.isnan(jax.jit(after)(x, jnp.full((2, 2), jnp.nan))).all()

@@ -48,9 +48,7 @@ def taken(hypotheses: Hypotheses, shape: Shape) -> tuple[int, int]:
         found.append(noise.taken)
         return case
 
-    numbers = (
-        jax.ShapeDtypeStruct((size,), jnp.result_type(float)) for size in (UNIFORMS, NORMALS)
-    )
+    numbers = [jnp.zeros(size, jnp.result_type(float)) for size in (UNIFORMS, NORMALS)]
     jax.eval_shape(traced, Raw(*numbers))
     return found[0]
 

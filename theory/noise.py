@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from pmt import sphere
+from pmt.numerics import after
 
 UNIFORMS, NORMALS = 64, 256
 
@@ -59,6 +60,7 @@ class Noise:
         self._uniform, self._normal = jnp.asarray(source.uniform), jnp.asarray(source.normal)
         self._uniforms = 0
         self._normals = 0
+        self._frame: Array | None = None
 
     @property
     def taken(self) -> tuple[int, int]:
@@ -113,5 +115,8 @@ class Noise:
 
     def orthogonal(self, d: int) -> Float[Array, "d d"]:
         """A rotation or reflection, uniformly distributed."""
-        q, r = jnp.linalg.qr(self.normal(d, d))
+        drawn = self.normal(d, d)
+        # One after the other: see ``pmt.numerics.after``.
+        q, r = jnp.linalg.qr(drawn if self._frame is None else after(drawn, self._frame))
+        self._frame = q
         return q * jnp.where(jnp.diagonal(r) < 0, -1.0, 1.0)[None, :]

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from pmt import sphere
 from pmt.errors import RequestError
-from pmt.numerics import einsum
+from pmt.numerics import after, einsum
 
 
 class Samples(NamedTuple):
@@ -91,7 +91,8 @@ def prescribed_samples(
     d, spectrum = len(values), jnp.asarray(values, dtype)
 
     def build(left: Array, right: Array) -> Array:
-        return with_spectrum(spectrum, jnp.linalg.qr(left)[0], jnp.linalg.qr(right)[0])
+        frame = jnp.linalg.qr(left)[0]
+        return with_spectrum(spectrum, frame, jnp.linalg.qr(after(right, frame))[0])
 
     normal_left = jax.random.normal(first, (count, d, d), dtype)
     normal_right = jax.random.normal(third, (count, n, n), dtype)
