@@ -5,7 +5,8 @@ Norm(A e_i) with A = I + V G W and G = Σ_j e_j e_jᵀ. The matrices are full an
 
 What makes it fast on a processor: A is formed from two products that V and W share over the whole
 batch, so that only the products with tokens are batched; the last loop, of which one token is
-read, costs vectors instead of matrices; and the reverse pass shares G and G W with the forward one.
+read, costs vectors instead of matrices; the reverse pass shares G and G W with the forward one; and
+the halves of a batch share nothing but V and W, so that they run on two cores.
 """
 
 from functools import partial
@@ -17,6 +18,9 @@ from jaxtyping import Array, Float
 
 from pmt.looped.norms import Norm, normalized
 from pmt.numerics import einsum
+
+# Samples of a batch from which its halves are computed side by side on a CPU.
+_WORTH_HALVING = 64
 
 
 class Weights(NamedTuple):
@@ -58,7 +62,12 @@ def apply(
 
     ``norm="output"`` divides it by its length; nothing else is done to it.
     """
-    last = looped(weights, embed(data, query), loops, norm)
+    e = embed(data, query)
+    # The products of a batch are too small to be shared among threads; halves are independent.
+    halves = 2 if len(e) >= _WORTH_HALVING and jax.default_backend() == "cpu" else 1
+    last = jnp.concatenate(
+        [looped(weights, part, loops, norm) for part in jnp.array_split(e, halves)]
+    )
     y = last[:, query.shape[-1] :]
     return normalized("l2", y, y[0]) if norm == "output" else y
 

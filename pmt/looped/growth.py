@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit
 
 from pmt.errors import RequestError
 
@@ -67,6 +67,6 @@ def fitted_exponent(steps: np.ndarray, values: np.ndarray, *, late: float = 0.1)
         ]
     )
     error = slopes.std(ddof=1) / np.sqrt(len(slopes))
-    quantile = float(stats.t.ppf(0.975, len(slopes) - 1))
+    quantile = float(stdtrit(len(slopes) - 1, 0.975))
     first, last = int(t[0]), int(t[-1])
     return Exponent(float(slopes.mean()), float(quantile * error), first, last)

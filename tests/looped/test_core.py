@@ -8,6 +8,7 @@ from flax import nnx
 
 from pmt import looped
 from pmt.errors import RequestError
+from pmt.looped import core
 from tests.tolerance import assert_close
 from theory import oracles_looped as oracle
 
@@ -39,6 +40,26 @@ def test_the_model_is_the_papers_formula_in_columns(given, weights, norm):
         x, a = np.asarray(given.data[index]).T, np.asarray(given.query[index])
         expected = oracle.looped(x, a, *arrays, LOOPS, norm)
         assert_close(found[index], expected, size=100, conditioning=100)
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="halves are for the cores of a CPU")
+def test_halves_of_a_batch_give_what_the_whole_gives(weights, monkeypatch):
+    drawn = jax.jit(looped.uniform_samples, static_argnums=(1, 2, 3))(jax.random.key(4), 5, N, D)
+
+    def value_and_slope():
+        def total(weights):
+            return jnp.sum(looped.apply(weights, drawn.data, drawn.query, LOOPS, "l2")[:, 0] ** 3)
+
+        compiled = jax.jit(jax.value_and_grad(total)).lower(weights)
+        return compiled.compile()(weights), compiled.as_text().count("concatenate")
+
+    whole, joined = value_and_slope()
+    monkeypatch.setattr(core, "_WORTH_HALVING", 5)
+    halves, again = value_and_slope()
+    assert again > joined
+    for one, other in zip(jax.tree.leaves(halves), jax.tree.leaves(whole), strict=True):
+        scale = max(1.0, float(jnp.max(jnp.abs(other))))
+        assert_close(one, other, size=100, conditioning=10, scale=scale)
 
 
 def plainly(weights, e, loops, norm):
