@@ -17,7 +17,7 @@ SEED ?= 0
 TEST_ENV := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 # Most of the time goes into compiling small functions once; test-all compiles them as users do.
 QUICK := XLA_FLAGS="--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true \
-  --xla_cpu_use_fusion_emitters=false"
+  --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 PYTEST := $(BIN)/pytest --numprocesses 2 --quiet
 
 help:
