@@ -1,10 +1,11 @@
 """Eigenpairs of a real matrix on the host: LAPACK in float64, with the error of every pair.
 
-NumPy and SciPy only. Accelerators have no solver for non-symmetric matrices, and float32 is too
+NumPy and SciPy only. Few accelerators have a solver for non-symmetric matrices, and float32 is too
 coarse for the non-normal matrices of trained layers; so eigenproblems are solved here whatever
-the precision of the run that they belong to.
+the precision of the run that they belong to, and another solver's answer is judged here.
 """
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +26,7 @@ ORDERS = ("real", "skip", "modulus")
 _TIE = 64
 # Above this condition number the inverse of the eigenvector matrix has lost half of its digits,
 # and left eigenvectors are computed instead.
-_ILL_CONDITIONED = 1e8
+ILL_CONDITIONED = 1e8
 # Residual, over |F|, of an eigenvector by inverse iteration.
 _ACCURATE = 1e-13
 # Entries within this factor of the largest count as largest when a phase is fixed.
@@ -67,7 +68,14 @@ class Eigenpairs:
         return np.arange(len(self.values)) + np.sign(self.values.imag).astype(int)
 
 
-def eigenpairs(matrix: Any, order: Order = "real", alpha: float = 1.0) -> Eigenpairs:
+Solve = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]]
+"""From a real matrix to its eigenvalues, right eigenvectors and the eigenvalues' conditions, in any
+order but with a conjugate pair side by side, positive imaginary part first."""
+
+
+def eigenpairs(
+    matrix: Any, order: Order = "real", alpha: float = 1.0, solve: Solve | None = None
+) -> Eigenpairs:
     """All eigenpairs F v = lam v, sorted.
 
     Args:
@@ -78,6 +86,8 @@ def eigenpairs(matrix: Any, order: Order = "real", alpha: float = 1.0) -> Eigenp
         a few roundings of |F|, go to the larger real part, then to the smaller imaginary one in
         modulus, so that the order does not depend on the solver.
       alpha: The step size in the order ``"skip"``; not used otherwise.
+      solve: What solves a matrix that is not symmetric, scaled to entries of at most 1, in place of
+        LAPACK. What it raises is passed on.
 
     Raises:
       RequestError: A matrix that is not real, square and finite, an unknown order, a non-finite
@@ -88,7 +98,7 @@ def eigenpairs(matrix: Any, order: Order = "real", alpha: float = 1.0) -> Eigenp
       (or nearly equal) columns with tiny residuals and huge conditions.
     """
     check_order(order, alpha)
-    f = _as_real_square(matrix)
+    f = real_square(matrix)
     # A power of two keeps every digit, and the squares in the norms from overflow and underflow.
     exponent = int(np.frexp(np.max(np.abs(f)))[1])
     f = np.ldexp(f, -exponent)
@@ -97,21 +107,14 @@ def eigenpairs(matrix: Any, order: Order = "real", alpha: float = 1.0) -> Eigenp
         values, vectors = real_values.astype(complex), real_vectors.astype(complex)
         conditions = np.ones(len(values))
     else:
-        values, vectors, conditions = _general(f)
-    size = np.linalg.norm(f)
-    # |1 + alpha lam| divided by the larger of 1 and the scale of F, so that neither overflows.
-    one, step = np.ldexp(1.0, -max(exponent, 0)), np.ldexp(alpha, min(exponent, 0))
-    chosen = _sorted_indices(values, order, float(one), float(step), float(size))
+        values, vectors, conditions = (solve or _general)(f)
+    size = float(np.linalg.norm(f))
+    chosen = sorted_indices(values, order, *step_of_order(alpha, exponent), size)
     values, vectors, conditions = values[chosen], vectors[:, chosen], conditions[chosen]
-    vectors = _with_fixed_phase(vectors, values)
-    residuals = np.linalg.norm(f @ vectors - vectors * values, axis=0)
-    with np.errstate(over="ignore", under="ignore"):
-        values = np.ldexp(values.real, exponent) + 1j * np.ldexp(values.imag, exponent)
-    if not np.all(np.isfinite(values)):
-        message = "an eigenvalue of the matrix overflows float64; divide the matrix by a constant"
-        raise RequestError(message)
+    vectors = with_fixed_phase(vectors, values)
+    residuals = _residuals(f, values, vectors)
     return Eigenpairs(
-        values=values,
+        values=times_power_of_two(values, exponent),
         vectors=vectors,
         residuals=residuals / size if size else residuals,
         conditions=conditions,
@@ -135,15 +138,14 @@ def leading_basis(matrix: Any, order: Order = "real", alpha: float = 1.0) -> np.
       RequestError: as ``eigenpairs``.
     """
     check_order(order, alpha)
-    f = _as_real_square(matrix)
+    f = real_square(matrix)
     exponent = int(np.frexp(np.max(np.abs(f)))[1])
     f = np.ldexp(f, -exponent)
     if np.array_equal(f, f.T):
         return None
     size = float(np.linalg.norm(f))
     values = np.linalg.eigvals(f).astype(complex)
-    one, step = np.ldexp(1.0, -max(exponent, 0)), np.ldexp(alpha, min(exponent, 0))
-    value = values[_sorted_indices(values, order, float(one), float(step), size)[0]]
+    value = values[sorted_indices(values, order, *step_of_order(alpha, exponent), size)[0]]
     shift = value.real if value.imag == 0 else value
     vector = np.random.default_rng(0).standard_normal(len(f))
     # One step is nearly always enough. It is off the eigenvalue by roundings, for an answer to be.
@@ -197,7 +199,12 @@ def check_order(order: str, alpha: float) -> None:
         raise RequestError(message)
 
 
-def _as_real_square(matrix: Any) -> np.ndarray:
+def real_square(matrix: Any) -> np.ndarray:
+    """The matrix in float64.
+
+    Raises:
+      RequestError: not real, not square, not finite, naming the first such entry.
+    """
     given = np.asarray(matrix)
     if given.ndim != 2 or given.shape[0] != given.shape[1] or given.size == 0:
         message = f"the matrix has shape {given.shape}; it must be square, (d, d) with d at least 1"
@@ -225,8 +232,8 @@ def _general(f: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """
     values, vectors = np.linalg.eig(f)
     values, vectors = values.astype(complex), vectors.astype(complex)
-    conditions = _conditions_by_inverse(values, vectors)
-    if np.max(conditions) < _ILL_CONDITIONED:
+    conditions = conditions_by_inverse(values, vectors)
+    if np.max(conditions) < ILL_CONDITIONED:
         return values, vectors, conditions
     values, left, vectors = scipy.linalg.eig(f, left=True, right=True, check_finite=False)
     overlap = np.abs(np.sum(left.conj() * vectors, axis=0))
@@ -234,14 +241,12 @@ def _general(f: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         return values, vectors, np.maximum(1.0 / overlap, 1.0)
 
 
-def _conditions_by_inverse(values: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+def conditions_by_inverse(values: np.ndarray, vectors: np.ndarray) -> np.ndarray:
     """|row i of V⁻¹|, since the rows of V⁻¹ are left eigenvectors with y_iᵀ v_i = 1.
 
     A conjugate pair is kept as the two real columns Re v, Im v, so that the inverse is real.
     """
-    first = np.flatnonzero(values.imag > 0)
-    packed = vectors.real.copy()
-    packed[:, first + 1] = vectors.imag[:, first]
+    first, packed = _packed(values, vectors)
     try:
         with np.errstate(all="ignore"):
             rows = np.linalg.norm(np.linalg.inv(packed), axis=1)
@@ -251,10 +256,59 @@ def _conditions_by_inverse(values: np.ndarray, vectors: np.ndarray) -> np.ndarra
     return np.where(np.isnan(rows), np.inf, np.maximum(rows, 1.0))
 
 
-def _sorted_indices(
+def _residuals(f: np.ndarray, values: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+    """|F v - lam v| of every pair, by one real product: of a conjugate pair both are the same."""
+    first, packed = _packed(values, vectors)
+    off, turning = f @ packed - packed * values.real, values.imag[first]
+    off[:, first] += packed[:, first + 1] * turning
+    off[:, first + 1] -= packed[:, first] * turning
+    lengths = np.linalg.norm(off, axis=0)
+    lengths[first] = lengths[first + 1] = np.hypot(lengths[first], lengths[first + 1])
+    return np.asarray(lengths)
+
+
+def _packed(values: np.ndarray, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where conjugate pairs begin, and real columns: v of a real one, Re v and Im v of a pair."""
+    first = np.flatnonzero(values.imag > 0)
+    packed = vectors.real.copy()
+    packed[:, first + 1] = vectors.imag[:, first]
+    return first, packed
+
+
+def step_of_order(alpha: float, exponent: int) -> tuple[float, float]:
+    """``one`` and ``step`` in |one + step lam| for eigenvalues lam of F / 2**exponent.
+
+    That is |1 + alpha 2**exponent lam| divided by the larger of 1 and 2**exponent, so that neither
+    overflows.
+    """
+    return float(np.ldexp(1.0, -max(exponent, 0))), float(np.ldexp(alpha, min(exponent, 0)))
+
+
+def times_power_of_two(values: np.ndarray, exponent: int) -> np.ndarray:
+    """Complex ``values`` · 2**exponent, to the last digit.
+
+    Raises:
+      RequestError: where one of them overflows.
+    """
+    with np.errstate(over="ignore", under="ignore"):
+        scaled = np.ldexp(values.real, exponent) + 1j * np.ldexp(values.imag, exponent)
+    if not np.all(np.isfinite(scaled)):
+        message = "an eigenvalue of the matrix overflows float64; divide the matrix by a constant"
+        raise RequestError(message)
+    return np.asarray(scaled)
+
+
+def sorted_indices(
     values: np.ndarray, order: Order, one: float, step: float, size: float
 ) -> np.ndarray:
-    """The permutation that sorts; LAPACK leaves a conjugate pair together, positive part first."""
+    """The permutation that sorts by ``order``, ties as in ``eigenpairs``.
+
+    Args:
+      values: complex; a conjugate pair stands together, positive imaginary part first.
+      order: see ``eigenpairs``.
+      one, step: see ``step_of_order``.
+      size: |F|, to which ties are relative.
+    """
     leaders = np.flatnonzero(values.imag >= 0)
     leading = values[leaders]
     rounding = _TIE * np.finfo(float).eps
@@ -284,8 +338,12 @@ def _ranks(key: np.ndarray, tie: float) -> np.ndarray:
     return ranks
 
 
-def _with_fixed_phase(vectors: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Unit columns whose first entry of largest modulus is real and positive."""
+def with_fixed_phase(vectors: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Unit columns whose first entry of largest modulus is real and positive.
+
+    Those of real ``values`` are real, and those of a conjugate pair, positive imaginary part first,
+    are conjugate.
+    """
     sizes = np.abs(vectors)
     first = np.argmax(sizes >= _LARGEST * np.max(sizes, axis=0), axis=0)
     columns = np.arange(len(values))

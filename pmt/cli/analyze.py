@@ -16,6 +16,7 @@ from pmt.cli.options import (
     Overwrite,
     Seed,
     at_most_one,
+    gpu,
     number,
     start_backend,
 )
@@ -94,6 +95,16 @@ Alpha = Annotated[
         "--alpha", parser=number(), metavar="X", help="Step size; 1 in a trained transformer."
     ),
 ]
+Leading = Annotated[
+    int | None,
+    typer.Option(
+        "--leading",
+        min=1,
+        metavar="K",
+        help="Find only the K leading eigenpairs of each layer, by a Krylov method; there are no "
+        "means over all directions then. [all, by LAPACK]",
+    ),
+]
 Biases = Annotated[bool, typer.Option("--biases", help="Keep the biases; eq. (1) has none.")]
 KeepRotary = Annotated[
     bool, typer.Option("--rotary", help="Keep rotary positions; eq. (1) has no positions.")
@@ -111,6 +122,8 @@ Steps = Annotated[
     ),
 ]
 
+# Lists of numbers; another one of two numbers is a complex one.
+_LISTS = ("residuals", "conditions")
 _STEPS = 200
 _WRITER = "pmt analyze"
 
@@ -126,6 +139,7 @@ def analyze(
     mode: Mode = "stripped",
     order: OrderName = "real",
     alpha: Alpha = 1.0,
+    leading: Leading = None,
     biases: Biases = False,
     rotary: KeepRotary = False,
     repeat_layer: RepeatLayer = None,
@@ -145,12 +159,15 @@ def analyze(
     every layer: the eigenvalues of its layer matrix F, the tokens' alignment with its principal
     eigendirection before and after, the same averaged over all eigendirections, and under two null
     models with the layer's own attention. With --out it draws them. In stripped mode the layers are
-    read one at a time. Eigenproblems are kept on disk, so that none is solved twice.
+    read one at a time. Eigenproblems are kept on disk, so that none is solved twice. They are
+    solved on the host; with --device gpu on the GPU in double precision, where the host's check of
+    every residual passes.
 
     Example: pmt analyze minilm --repeat-layer 5 --steps 200 --out analysis
     """
     own_options = (tokens, prompts, no_special_tokens)
     _check(mode, own_options, biases or rotary, alpha, (repeat_layer, steps))
+    at_most_one({"--leading": leading, "--repeat-layer": repeat_layer})
     folder = None
     if out is not None:
         folder = prepare_output_directory(out, writer=_WRITER, overwrite=overwrite)
@@ -158,14 +175,20 @@ def analyze(
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     start_backend(device, dtype)
     from pmt.experiments import AnalysisConfig, load_tokens
-    from pmt.experiments.eigen_cache import EigenCache, user_cache
+    from pmt.experiments.eigen_cache import EigenCache, Solver, user_cache
     from pmt.experiments.plain_text import load_texts
     from pmt.models import open_layers
 
     own = None if tokens is None else load_tokens(tokens)
     texts = None if prompts is None else load_texts(prompts)
-    config = AnalysisConfig(order=order, alpha=alpha, seed=seed)
-    solver = user_cache() if eigen_cache is None else EigenCache(eigen_cache)
+    config = AnalysisConfig(order=order, alpha=alpha, seed=seed, leading=leading)
+    # Nobody is surprised by other digits: a GPU solves these only where it was named.
+    where = gpu() if device == "gpu" else None
+    solver: Solver
+    if eigen_cache is None:
+        solver = user_cache(accelerator=where)
+    else:
+        solver = EigenCache(eigen_cache, accelerator=where)
     asked: dict[str, Any] = {
         "name_or_directory": model,
         "dtype": dtype,
@@ -263,7 +286,9 @@ def _flat(name: str, value: Any) -> list[tuple[str, Any]]:
             for pair in _flat(f"{name}.{key}" if name else key, item)
         ]
     if isinstance(value, list):
-        labels = ("re", "im") if len(value) == 2 and not isinstance(value[0], list) else None
+        plain = name.rpartition(".")[2] in _LISTS
+        two = len(value) == 2 and not isinstance(value[0], list)
+        labels = ("re", "im") if two and not plain else None
         return [
             pair
             for index, item in enumerate(value)

@@ -15,22 +15,63 @@ from pmt.cli.exits import Call, Status
 
 
 class Entry(NamedTuple):
-    """A subcommand: `module` holds a function (or a `typer.Typer`) called `name`."""
+    """A subcommand: `module` holds a function (or a `typer.Typer`) called `name`, `-` as `_`.
+
+    `smaller` says what to reduce where the device runs out of memory.
+    """
 
     name: str
     module: str
     help: str
+    smaller: str = "what was asked for"
 
 
 COMMANDS = (
-    Entry("verify", "pmt.cli.verify", "Check the papers' statements on random instances."),
+    Entry(
+        "verify",
+        "pmt.cli.verify",
+        "Check the papers' statements on random instances.",
+        "--instances",
+    ),
     Entry("stability", "pmt.cli.stability", "Spectrum and verdict of one system at one point."),
-    Entry("simulate", "pmt.cli.simulate", "Run a system and draw its tokens and alignment."),
-    Entry("basin", "pmt.cli.basin", "Which fraction of the initial conditions ends where."),
-    Entry("analyze", "pmt.cli.analyze", "Spectra and alignment of a checkpoint's layers."),
+    Entry(
+        "simulate",
+        "pmt.cli.simulate",
+        "Run a system and draw its tokens and alignment.",
+        "--tokens, or the dimension of the system",
+    ),
+    Entry(
+        "basin",
+        "pmt.cli.basin",
+        "Which fraction of the initial conditions ends where.",
+        "--chunk",
+    ),
+    Entry(
+        "basin-map",
+        "pmt.cli.basin_maps",
+        "Draw which start ends where, over the sphere or a slice.",
+        "--tokens, or the dimension of the system",
+    ),
+    Entry(
+        "phase",
+        "pmt.cli.phase",
+        "Where a bipartite point is stable, over two parameters.",
+        "--theta, --ratio or --split",
+    ),
+    Entry(
+        "analyze",
+        "pmt.cli.analyze",
+        "Spectra and alignment of a checkpoint's layers.",
+        "the length of the texts, or the number of prompts in --tokens",
+    ),
     Entry("steer", "pmt.cli.steer", "Turn a layer's tokens to a direction, and measure it."),
     Entry("reproduce", "pmt.cli.reproduce", "Every figure and table of the paper, by number."),
-    Entry("loop", "pmt.cli.loop", "The looped transformer: training, and what Norm does."),
+    Entry(
+        "loop",
+        "pmt.cli.loop",
+        "The looped transformer: training, and what Norm does.",
+        "--batch, --d or --n",
+    ),
     Entry("report", "pmt.cli.report", "Everything above, small, as one page."),
 )
 
@@ -76,12 +117,16 @@ def run(arguments: Sequence[str] | None, call: Call) -> int:
         return Status.WRONG_REQUEST
     with group.make_context("pmt", given) as context:
         call.debug = context.params["debug"]
-        result = group.invoke(context)
+        try:
+            result = group.invoke(context)
+        finally:
+            name = context.invoked_subcommand
+            call.smaller = next((e.smaller for e in COMMANDS if e.name == name), call.smaller)
     return Status.DONE if result is None else int(result)
 
 
 def _load(entry: Entry) -> Any:
-    command = getattr(import_module(entry.module), entry.name)
+    command = getattr(import_module(entry.module), entry.name.replace("-", "_"))
     if isinstance(command, typer.Typer):
         return get_command(command)
     single = typer.Typer(add_completion=False, rich_markup_mode=None)

@@ -16,6 +16,7 @@ from types import FrameType
 import typer
 
 from pmt.errors import IncompleteError, Interrupted, RequestError
+from pmt.memory import is_out_of_memory
 
 
 class Status(IntEnum):
@@ -34,6 +35,8 @@ class Call:
     """What is known about this run of `pmt` once its options are parsed."""
 
     debug: bool = False
+    # What to reduce where there is no memory for it.
+    smaller: str = "what was asked for"
 
 
 def guarded(
@@ -56,13 +59,19 @@ def guarded(
     except (Exception, KeyboardInterrupt) as error:
         if call.debug:
             _say(traceback.format_exc().rstrip())
-        status, sentence = _explain(error)
+        status, sentence = _explain(error, call)
         if sentence:
             _say(f"pmt: {sentence}")
     return _after_last_output(status)
 
 
-def _explain(error: BaseException) -> tuple[Status, str]:
+def _explain(error: BaseException, call: Call) -> tuple[Status, str]:
+    if is_out_of_memory(error):
+        # Resumable, in what is resumed at all, on another device or with less.
+        return Status.INTERRUPTED, (
+            f"the device has not enough memory for this; reduce {call.smaller}, or choose another "
+            "--device; no file was left half-written"
+        )
     match error:
         case typer.TyperException():
             return Status.WRONG_REQUEST, _usage_sentence(error)

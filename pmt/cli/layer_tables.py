@@ -1,11 +1,18 @@
 """How `pmt analyze` puts an analysis into tables and sentences for the screen."""
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from pmt.experiments import Analysis, Repetition
+
+_METHODS = {
+    "lapack": "by LAPACK on the host",
+    "krylov": "by a Krylov method on the host",
+    "accelerator": "on the accelerator",
+}
 
 
 def screen_parts(analysis: "Analysis", repetition: "Repetition | None") -> list["str | Table"]:
@@ -19,6 +26,7 @@ def screen_parts(analysis: "Analysis", repetition: "Repetition | None") -> list[
         _spectra_table(analysis),
         _alignment_table(analysis),
         _increment_table(analysis),
+        *_solver_lines(analysis),
         *layer_alignment.sentences(analysis),
     ]
     return parts if repetition is None else [*parts, *_repetition_lines(repetition)]
@@ -42,6 +50,30 @@ def _tokens(analysis: "Analysis") -> str:
     return f"{prompts} {whose} texts of up to {n} tokens, {analysis.counted} in all"
 
 
+def _solver_lines(analysis: "Analysis") -> list[str]:
+    """What solved the eigenproblems where that is not LAPACK as ever, and what was left out."""
+    layers, leading = analysis.layers, analysis.config.leading
+    lines = []
+    if leading is not None:
+        worst = max(float(layer.principal.residuals.max()) for layer in layers)
+        lines.append(
+            f"only the {leading} leading eigenpairs of each layer were asked for, so there are no "
+            f"means over all directions; largest residual {worst:.1e} of |F|"
+        )
+    methods = Counter(layer.principal.method for layer in layers)
+    if leading is not None or set(methods) != {"lapack"}:
+        counts = ", ".join(f"{_METHODS[name]} in {count}" for name, count in methods.items())
+        lines.append(f"eigenproblems solved, of {len(layers)} layers, {counts}")
+    lines += [
+        f"layer {layer.index} went to LAPACK on the host, since {layer.principal.fallback}"
+        for layer in layers
+        if layer.principal.fallback is not None
+    ]
+    if analysis.prompts_at_once is not None:
+        lines.append(f"the device had memory for {analysis.prompts_at_once} prompts at a time")
+    return lines
+
+
 def _spectra_table(analysis: "Analysis") -> "Table":
     table = _table(f"Layer matrices, eigenvalues in the order '{analysis.config.order}'")
     for name in ("layer", "λ1", "λ2", "case", "gap", "cond.", "|v1ᵀv2|", "residual"):
@@ -63,8 +95,10 @@ def _spectra_table(analysis: "Analysis") -> "Table":
 
 
 def _alignment_table(analysis: "Analysis") -> "Table":
-    table = _table("Alignment ρ ± standard error; mean: over all directions")
-    for name in ("layer", "dim", "before", "after", "chance", "mean after", "distance"):
+    whole = analysis.config.leading is None
+    table = _table(f"Alignment ρ ± standard error{'; mean: over all directions' if whole else ''}")
+    mean = ("mean after",) if whole else ()
+    for name in ("layer", "dim", "before", "after", "chance", *mean, "distance"):
         table.add_column(name, justify="right")
     for layer in analysis.layers:
         own = layer.alignment
@@ -74,7 +108,7 @@ def _alignment_table(analysis: "Analysis") -> "Table":
             f"{own.rho_before:.4f}",
             _with_error(own.rho_after, own.rho_after_se),
             f"{layer.chance:.4f}",
-            f"{layer.average.rho_after:.4f}",
+            *([] if layer.average is None else [f"{layer.average.rho_after:.4f}"]),
             f"{layer.intertoken_distance:.4f}",
         )
     return table
@@ -86,7 +120,8 @@ def _increment_table(analysis: "Analysis") -> "Table":
     nulls = list(analysis.layers[0].null)
     table = _table("Increment Δρ over the layer, share P of increases")
     names = ["layer", "Δρ", *(f"{NULL_NAMES[null]} null" for null in nulls)]
-    for name in (*names, "mean Δρ", "P", "mean P"):
+    whole = analysis.config.leading is None
+    for name in (*names, "mean Δρ", "P", "mean P") if whole else (*names, "P"):
         table.add_column(name, justify="right")
     for layer in analysis.layers:
         own, average = layer.alignment, layer.average
@@ -94,9 +129,9 @@ def _increment_table(analysis: "Analysis") -> "Table":
             str(layer.index),
             _with_error(own.delta_rho, own.delta_rho_se),
             *(_with_error(layer.null[n].delta_rho, layer.null[n].se) for n in nulls),
-            f"{average.delta_rho:.4f}",
+            *([] if average is None else [f"{average.delta_rho:.4f}"]),
             f"{own.p_increase:.3f}",
-            f"{average.p_increase:.3f}",
+            *([] if average is None else [f"{average.p_increase:.3f}"]),
         )
     return table
 

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pmt.errors import RequestError
 from pmt.linalg import check_order
+from pmt.numerics import require_count
 from pmt.spectral import Alignment, Average, Spectrum
 
 NULLS = ("gaussian", "rotated")
@@ -23,6 +24,8 @@ class AnalysisConfig:
       nulls: which null models, of ``"gaussian"`` and ``"rotated"``.
       draws: how often each null model is drawn; they differ more from each other than the tokens
         make them differ.
+      leading: how many leading eigenpairs of each layer are found, by a Krylov method; all of them,
+        by LAPACK, if None. With it there are no averages over all eigendirections.
     """
 
     order: str = "real"
@@ -32,9 +35,12 @@ class AnalysisConfig:
     seed: int = 0
     nulls: tuple[str, ...] = NULLS
     draws: int = 5
+    leading: int | None = None
 
     def __post_init__(self) -> None:
         check_order(self.order, self.alpha)
+        if self.leading is not None:
+            require_count("leading", self.leading, 1)
         unknown = sorted(set(self.nulls) - set(NULLS))
         if unknown:
             raise RequestError(f"there is no null model {unknown[0]!r}; there are {NULLS}")
@@ -84,9 +90,11 @@ class LayerAnalysis:
     Attributes:
       index: from 1.
       mask, scale: of its attention.
-      principal: all eigenvalues in the order asked for, and the principal direction.
+      principal: all eigenvalues in the order asked for, or the leading ones, and the principal
+        direction.
       alignment: with the principal direction.
-      average: over all eigendirections, conjugate pairs counted twice.
+      average: over all eigendirections, conjugate pairs counted twice; None where only the leading
+        ones were asked for.
       chance: of a uniform token with the principal direction.
       plane, plane_chance: the alignment with the plane of v_1 and v_2, in Case 3 only.
       null: name -> what a null model shows on the same tokens.
@@ -98,7 +106,7 @@ class LayerAnalysis:
     scale: float
     principal: Spectrum
     alignment: Alignment
-    average: Average
+    average: Average | None
     chance: float
     plane: Alignment | None
     plane_chance: float | None
@@ -120,6 +128,7 @@ class Analysis:
       mode: ``"stripped"``, or ``"full"`` for the real model.
       counted: how many tokens count where texts are padded to one length; None where all do.
       texts: where they come from; None for tokens that are no texts.
+      prompts_at_once: as many as the device had memory for; None where it had it for all.
     """
 
     model: ModelInfo
@@ -134,6 +143,7 @@ class Analysis:
     mode: Literal["stripped", "full"] = "stripped"
     counted: int | None = None
     texts: str | None = None
+    prompts_at_once: int | None = None
 
 
 def describe(model: Any) -> ModelInfo:

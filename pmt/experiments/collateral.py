@@ -11,7 +11,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.stats
 from jaxtyping import Array, Bool, Float, Int
 
 from pmt.errors import RequestError
@@ -90,6 +89,9 @@ class Readout:
         one, other = (_similarities(self._pooled(x)) for x in (self._before, after))
         rank = None
         if len(one) > 1 and np.ptp(one) > 0 and np.ptp(other) > 0:
+            # A quarter of a second, for those alone who need it.
+            import scipy.stats
+
             rank = float(scipy.stats.spearmanr(one, other).statistic)
         change = float(np.abs(other - one).mean()) if len(one) else None
         return Cost(**shared, similarity_change=change, similarity_rank=rank)

@@ -12,7 +12,7 @@ from contextlib import suppress
 from functools import cache
 from os import PathLike
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, cast
+from typing import Any, BinaryIO
 from zipfile import BadZipFile
 
 import numpy as np
@@ -20,7 +20,16 @@ import scipy
 
 from pmt.files import remove_leftovers, write_atomically
 from pmt.linalg import Eigenpairs, leading_basis
-from pmt.spectral import Principal, principal
+from pmt.spectral import (
+    LayerOperator,
+    Leading,
+    Principal,
+    Spectrum,
+    eigen,
+    layer_operators,
+    principal,
+    solve_leading,
+)
 
 # Raised whenever what a method returns for the same matrix changes.
 _VERSION = "pmt.eigen/2"
@@ -34,24 +43,43 @@ _DAMAGED = (ValueError, KeyError, EOFError, BadZipFile)
 class Solver:
     """Solves every problem that it is given, and keeps nothing.
 
+    Args:
+      accelerator: a `jax.Device` that solves those for all eigenpairs, if its answers pass the
+        host's check: see `pmt.spectral.accelerator`. None for LAPACK.
+
     Attributes:
       solved: how many problems it has solved.
+      accelerator: as given.
     """
 
-    def __init__(self) -> None:
-        self.solved = 0
+    def __init__(self, *, accelerator: Any = None) -> None:
+        self.solved, self.accelerator = 0, accelerator
 
     def principal(self, matrix: np.ndarray, order: str, alpha: float) -> Principal:
         """All eigenpairs of a matrix ``(d, d)``, as `pmt.spectral.principal` gives them."""
         self.solved += 1
-        return principal(matrix, order, alpha)
+        found: Principal = principal(matrix, order, alpha, accelerator=self.accelerator)
+        return found
 
-    def basis(self, matrix: np.ndarray, order: str, alpha: float) -> np.ndarray:
+    def leading(self, operator: LayerOperator, count: int, order: str, alpha: float) -> Leading:
+        """The leading eigenpairs only, as `pmt.spectral.solve_leading` gives them."""
+        self.solved += 1
+        return solve_leading(operator, count, order, alpha)
+
+    def basis(
+        self, matrix: np.ndarray, order: str, alpha: float, *, krylov: bool = False
+    ) -> np.ndarray:
         """The orthonormal basis ``(d, 1)`` or ``(d, 2)`` of its principal direction only.
 
-        Of the same line or plane as in ``principal``, in half the time.
+        Of the same line or plane as in ``principal``, in half the time; or, with ``krylov`` and for
+        a large d, as in ``leading``.
         """
         self.solved += 1
+        if krylov and len(matrix) > eigen.DENSE:
+            (operator,) = layer_operators(matrix)
+            return solve_leading(operator, 1, order, alpha).basis
+        if self.accelerator is not None:
+            return principal(matrix, order, alpha, accelerator=self.accelerator).basis
         found = leading_basis(matrix, order, alpha)
         return principal(matrix, order, alpha).basis if found is None else found
 
@@ -75,15 +103,21 @@ class EigenCache(Solver):
       limit: how many bytes it may hold; beyond them those go that were not used for longest, when
         the cache is opened. None for no limit.
       optional: whether what cannot be written (no permission, a full disk) is let go.
+      accelerator: as of the class above; its answers are kept apart from those of the host.
 
     Raises:
       OSError: a folder that cannot be made, unless ``optional``.
     """
 
     def __init__(
-        self, folder: str | PathLike[str], *, limit: int | None = None, optional: bool = False
+        self,
+        folder: str | PathLike[str],
+        *,
+        limit: int | None = None,
+        optional: bool = False,
+        accelerator: Any = None,
     ) -> None:
-        super().__init__()
+        super().__init__(accelerator=accelerator)
         self._folder, self._optional = Path(folder), optional
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -97,25 +131,42 @@ class EigenCache(Solver):
 
     def principal(self, matrix: np.ndarray, order: str, alpha: float) -> Principal:
         """As of the class above; the eigenvectors take 8 d² bytes on disk."""
-        path = self._path(matrix, "principal", order, repr(alpha))
+        path = self._path((matrix,), "principal", order, repr(alpha), *self._where())
+        solve = super().principal
+        return self._known(path, _unpack, lambda: solve(matrix, order, alpha), _pack)
+
+    def leading(self, operator: LayerOperator, count: int, order: str, alpha: float) -> Leading:
+        """As of the class above."""
+        asked = ("leading", str(count), str(operator.exponent), order, repr(alpha))
+        path = self._path(operator.factors, *asked)
+        solve = super().leading
         return self._known(
-            path, _unpack, lambda: super(EigenCache, self).principal(matrix, order, alpha), _pack
+            path,
+            _unpack_leading,
+            lambda: solve(operator, count, order, alpha),
+            lambda found: (
+                _pack_common(found)
+                | {"vectors": found.vectors, "products": np.array(found.products)}
+            ),
         )
 
-    def basis(self, matrix: np.ndarray, order: str, alpha: float) -> np.ndarray:
+    def basis(
+        self, matrix: np.ndarray, order: str, alpha: float, *, krylov: bool = False
+    ) -> np.ndarray:
         """As of the class above; the other eigenvectors are not kept."""
-        path = self._path(matrix, "basis", order, repr(alpha))
+        where = ("krylov",) if krylov else self._where()
+        path = self._path((matrix,), "basis", order, repr(alpha), *where)
         solve = super().basis
         return self._known(
             path,
             lambda found: _of_width(found["basis"]),
-            lambda: solve(matrix, order, alpha),
+            lambda: solve(matrix, order, alpha, krylov=krylov),
             lambda basis: {"basis": basis},
         )
 
     def left_singular(self, matrix: np.ndarray) -> np.ndarray:
         """As of the class above."""
-        path = self._path(matrix, "left singular")
+        path = self._path((matrix,), "left singular")
         solve = super().left_singular
         return self._known(
             path,
@@ -124,11 +175,22 @@ class EigenCache(Solver):
             lambda basis: {"basis": basis},
         )
 
-    def _path(self, matrix: np.ndarray, *asked: str) -> Path:
+    def _where(self) -> tuple[str, ...]:
+        """What names the solver in a file's name; nothing for LAPACK."""
+        device = self.accelerator
+        if device is None:
+            return ()
+        import jax
+
+        return (str(device.platform), str(device.device_kind), f"jax {jax.__version__}")
+
+    def _path(self, matrices: tuple[np.ndarray, ...], *asked: str) -> Path:
         digest = hashlib.sha256()
-        for part in (_VERSION, *_solvers(), *asked, str(matrix.dtype), str(matrix.shape)):
+        sizes = [str(what) for matrix in matrices for what in (matrix.dtype, matrix.shape)]
+        for part in (_VERSION, *_solvers(), *asked, *sizes):
             digest.update(part.encode() + b"\0")
-        digest.update(np.ascontiguousarray(matrix).tobytes())
+        for matrix in matrices:
+            digest.update(np.ascontiguousarray(matrix).tobytes())
         return self._folder / f"{digest.hexdigest()}.npz"
 
     def _known(
@@ -168,10 +230,13 @@ class EigenCache(Solver):
         return found
 
 
-def user_cache() -> Solver:
+def user_cache(*, accelerator: Any = None) -> Solver:
     """The cache in $XDG_CACHE_HOME/pmt/eigen, or in ~/.cache/pmt/eigen, of at most 10 GB.
 
     Nothing is kept where there is no such folder and none can be made.
+
+    Args:
+      accelerator: as for `Solver`.
     """
     named = os.environ.get("XDG_CACHE_HOME", "")
     try:
@@ -179,8 +244,9 @@ def user_cache() -> Solver:
         base = Path(named) if os.path.isabs(named) else Path.home() / ".cache"
     except RuntimeError:
         # A user without a home.
-        return Solver()
-    return EigenCache(base / "pmt" / "eigen", limit=_MOST_BYTES, optional=True)
+        return Solver(accelerator=accelerator)
+    folder = base / "pmt" / "eigen"
+    return EigenCache(folder, limit=_MOST_BYTES, optional=True, accelerator=accelerator)
 
 
 def _trim(folder: Path, limit: int) -> None:
@@ -227,7 +293,10 @@ def _pack(found: Principal) -> dict[str, np.ndarray]:
     packed = found.pairs.vectors.real.copy()
     first = np.flatnonzero(found.values.imag > 0)
     packed[:, first + 1] = found.pairs.vectors.imag[:, first]
+    return _pack_common(found) | {"packed": packed}
 
+
+def _pack_common(found: Spectrum) -> dict[str, np.ndarray]:
     def optional(number: Any) -> np.ndarray:
         return np.array([] if number is None else [number])
 
@@ -235,7 +304,6 @@ def _pack(found: Principal) -> dict[str, np.ndarray]:
         "values": found.values,
         "residuals": found.residuals,
         "conditions": found.conditions,
-        "packed": packed,
         "basis": found.basis,
         "plane": np.zeros((0, 0)) if found.plane is None else found.plane,
         "order": np.array(found.order),
@@ -244,6 +312,8 @@ def _pack(found: Principal) -> dict[str, np.ndarray]:
         "gap": optional(found.gap),
         "second": optional(found.second),
         "collinearity": optional(found.collinearity),
+        "method": np.array(found.method),
+        "fallback": np.array(found.fallback or ""),
     }
 
 
@@ -255,23 +325,34 @@ def _unpack(found: Mapping[str, np.ndarray]) -> Principal:
     vectors[:, first] = packed[:, first]
     vectors.imag[:, first] = packed[:, first + 1]
     vectors[:, first + 1] = np.conj(vectors[:, first])
+    pairs = Eigenpairs(values, vectors, found["residuals"], found["conditions"])
+    return Principal(**_unpack_common(found), pairs=pairs)
 
+
+def _unpack_leading(found: Mapping[str, np.ndarray]) -> Leading:
+    return Leading(
+        **_unpack_common(found), vectors=found["vectors"], products=int(found["products"])
+    )
+
+
+def _unpack_common(found: Mapping[str, np.ndarray]) -> dict[str, Any]:
     def optional(name: str) -> float | None:
         return float(found[name][0]) if len(found[name]) else None
 
     second = optional("second")
-    pairs = Eigenpairs(values, vectors, found["residuals"], found["conditions"])
-    return Principal(
-        values=values,
-        residuals=pairs.residuals,
-        conditions=pairs.conditions,
-        order=str(found["order"]),
-        alpha=float(found["alpha"]),
-        case=cast(Literal[1, 2, 3], int(found["case"])),
-        gap=optional("gap"),
-        basis=_of_width(found["basis"]),
-        second=None if second is None else int(second),
-        plane=found["plane"] if found["plane"].size else None,
-        collinearity=optional("collinearity"),
-        pairs=pairs,
-    )
+    return {
+        "values": found["values"],
+        "residuals": found["residuals"],
+        "conditions": found["conditions"],
+        "order": str(found["order"]),
+        "alpha": float(found["alpha"]),
+        "case": int(found["case"]),
+        "gap": optional("gap"),
+        "basis": _of_width(found["basis"]),
+        "second": None if second is None else int(second),
+        "plane": found["plane"] if found["plane"].size else None,
+        "collinearity": optional("collinearity"),
+        # Files from before there was a choice have neither.
+        "method": str(found["method"]) if "method" in found else "lapack",
+        "fallback": (str(found["fallback"]) or None) if "fallback" in found else None,
+    }

@@ -118,10 +118,11 @@ class _Full:
         read: jax.Array = attention_input(self._model, index, x)
         return read
 
-    def advance(self, index: int, layer: MultiHead, x: jax.Array) -> jax.Array:
+    def advance(self, index: int, layer: MultiHead, x: jax.Array, first: int) -> jax.Array:
         del layer
-        (after,) = run_layers(self._model, x, self._text.present, index, index + 1)
-        require_states(after, self._text.present, f"layer {index + 1}")
+        present = self._text.present[first : first + len(x)]
+        (after,) = run_layers(self._model, x, present, index, index + 1)
+        require_states(after, present, f"layer {index + 1}", first)
         return after
 
     def finish(self, index: int, layer: MultiHead, x: jax.Array, update: jax.Array) -> jax.Array:

@@ -71,7 +71,7 @@ def tables(result: Analysis) -> dict[str, list[dict[str, Any]]]:
             **{name: "" if value is None else value for name, value in vars(own).items()},
             "chance": layer.chance,
             "ratio_to_chance": own.rho_after / layer.chance,
-            **{f"mean_{name}": value for name, value in vars(average).items()},
+            **({} if average is None else {f"mean_{n}": v for n, v in vars(average).items()}),
         }
         for name, null in layer.null.items():
             row |= {
@@ -88,10 +88,14 @@ def tables(result: Analysis) -> dict[str, list[dict[str, Any]]]:
 def sentences(result: Analysis) -> list[str]:
     """What is special about the trained weights, and what is not."""
     layers = result.layers
-    above = sum(a.alignment.delta_rho > a.average.delta_rho for a in layers)
-    return [
+    pairs = [(a.alignment, a.average) for a in layers if a.average is not None]
+    above = sum(own.delta_rho > average.delta_rho for own, average in pairs)
+    beside_average = (
         f"the increment of the principal direction exceeds the mean over all directions in {above} "
-        f"of {len(layers)} layers",
+        f"of {len(layers)} layers"
+    )
+    return [
+        *([beside_average] if pairs else []),
         *(_beside(layers, name) for name in layers[0].null),
     ]
 

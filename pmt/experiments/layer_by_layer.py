@@ -10,25 +10,22 @@ the next layer is read. What stays of a layer is small.
 """
 
 import os
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pmt import sphere
-from pmt.dynamics import MultiHead, Outcome, simulate
-from pmt.errors import RequestError
+from pmt.dynamics import MultiHead
 from pmt.experiments.ahead import Ahead
 from pmt.experiments.analysis import (
     Analysis,
     AnalysisConfig,
     LayerAnalysis,
     ModelInfo,
-    describe,
 )
 from pmt.experiments.eigen_cache import Solver
 from pmt.experiments.nulls import (
@@ -36,35 +33,29 @@ from pmt.experiments.nulls import (
     attention_weights,
     gaussian_maps,
     gaussian_update,
-    padded,
     random_rotation,
     rotated_update,
 )
 from pmt.experiments.passage import Block, Passage, mask_name, mean_distance, measure
-from pmt.experiments.stage import Stage, require_states
-from pmt.experiments.tokens import prepare_tokens, random_tokens
+from pmt.experiments.stage import Stage
+from pmt.experiments.stripped import Layered as Layered
+from pmt.experiments.stripped import Stripped
+from pmt.experiments.stripped import advance as advance
+from pmt.experiments.stripped import prepare_layer as prepare_layer
 from pmt.linalg import one_thread_each
+from pmt.memory import Parts
 from pmt.numerics import einsum, require_finite
-from pmt.spectral import Principal, all_directions, layer_matrix
+from pmt.spectral import (
+    Principal,
+    Spectrum,
+    all_directions,
+    layer_matrix,
+    layer_operators,
+)
 
 Progress = Callable[[int], None]
 
 _UNNAMED = ModelInfo("unnamed", "attention", 0, 0, 0, False, None, None)
-
-
-@runtime_checkable
-class Layered(Protocol):
-    """Layers that are given one by one: a ``LayerStack``, or the ``Layers`` of `pmt.models`.
-
-    Where layers have the same weights, a method ``block(index)`` may say so by the same number.
-    """
-
-    @property
-    def depth(self) -> int:
-        """How many layers there are."""
-
-    def layer(self, index: int) -> MultiHead:
-        """Layer ``index``, from 0."""
 
 
 def unseen(*_: Any) -> None:
@@ -85,7 +76,8 @@ def analyze(
     """Run tokens through the layers and measure their alignment with every layer's spectrum.
 
     Of the layers' tensors those of one are held at a time, and of the eigenproblems as many as
-    there are cores. Layers that share their weights share their eigenproblem and null models.
+    there are cores. Layers that share their weights share their eigenproblem and null models. Where
+    the device has no memory for all prompts at once they pass in halves, quarters and so on.
 
     Args:
       layers: their dtype is that of the run, their step size is replaced.
@@ -105,7 +97,7 @@ def analyze(
         successor: a token that cancelled to zero, or an overflow.
     """
     config = config or AnalysisConfig()
-    stage = _Stripped(layers, config, tokens, present)
+    stage = Stripped(layers, config, tokens, present)
     found = run_stage(stage, config, stage.start, present, progress, solver or Solver(), seen)
     return replace(found, model=model or stage.describe(found))
 
@@ -137,96 +129,6 @@ def run_stage(
     return run.result()
 
 
-def prepare_layer(layer: MultiHead, alpha: float) -> MultiHead:
-    """The layer with another step size; its numbers have the dtype of its arrays.
-
-    Raises:
-      RequestError: a step size that overflows in that dtype.
-    """
-    dtype = layer.query.dtype
-    with np.errstate(over="ignore"):
-        fits = np.isfinite(np.asarray(alpha).astype(dtype))
-    if not fits:
-        raise RequestError(f"alpha is {alpha}, which {dtype} cannot hold; give a smaller one")
-    return replace(layer, alpha=jnp.asarray(alpha, dtype), scale=jnp.asarray(layer.scale, dtype))
-
-
-def advance(layer: MultiHead, x: jax.Array, where: str) -> jax.Array:
-    """One step for all prompts.
-
-    Raises:
-      RequestError: where a token has no next state.
-    """
-    run = simulate(layer, x, 1, keep="last", observables={})
-    failed = np.flatnonzero(np.asarray(run.result) != Outcome.DONE)
-    if len(failed):
-        reason = Outcome(int(run.result[failed[0]])).message
-        raise RequestError(
-            f"in {where}, prompt {int(failed[0])} (counted from 0), {reason} ({len(failed)} of "
-            f"{len(x)} prompts); choose another alpha or other tokens"
-        )
-    return run.x
-
-
-class _Stripped:
-    """Layers of which nothing but attention is there."""
-
-    mode: Literal["stripped", "full"] = "stripped"
-
-    def __init__(
-        self, layers: Layered, config: AnalysisConfig, tokens: Any, present: np.ndarray | None
-    ) -> None:
-        self._layers, self._config, self._tokens = layers, config, tokens
-        self._present = None if present is None else jnp.asarray(present)
-        self.depth, self._heads = layers.depth, 0
-
-    def start(self, layer: MultiHead) -> jax.Array:
-        """The initial tokens."""
-        config, (self._heads, _, d) = self._config, layer.query.shape
-        tokens = self._tokens
-        if tokens is None:
-            tokens = random_tokens(config.prompts, config.tokens, d, config.seed)
-        return prepare_tokens(tokens, d, layer.query.dtype)
-
-    def block(self, index: int) -> int:
-        block = getattr(self._layers, "block", int)(index)
-        return int(block)
-
-    def layer(self, index: int) -> MultiHead:
-        return prepare_layer(self._layers.layer(index), self._config.alpha)
-
-    def read(self, index: int, x: jax.Array) -> jax.Array:
-        del index
-        return x
-
-    def advance(self, index: int, layer: MultiHead, x: jax.Array) -> jax.Array:
-        if self._present is None:
-            return advance(layer, x, f"layer {index + 1}")
-        after = _padded_step(layer, x, self._present)
-        require_states(after, np.asarray(self._present), f"layer {index + 1}")
-        return after
-
-    def finish(self, index: int, layer: MultiHead, x: jax.Array, update: jax.Array) -> jax.Array:
-        del index
-        return sphere.normalize(x + layer.alpha * update)
-
-    def describe(self, found: Analysis) -> ModelInfo:
-        """What the layers say themselves."""
-        if hasattr(self._layers, "dimensions"):
-            return describe(self._layers)
-        blocks = {self.block(index) for index in range(self.depth)}
-        shared, d = len(blocks) < self.depth, found.shape[-1]
-        return ModelInfo("unnamed", "attention", d, self._heads, self.depth, shared, None, None)
-
-
-@jax.jit
-def _padded_step(layer: MultiHead, x: jax.Array, present: jax.Array) -> jax.Array:
-    def one(tokens: jax.Array, there: jax.Array) -> jax.Array:
-        return replace(layer, mask=padded(layer.mask, there))(tokens)
-
-    return jax.vmap(one)(x, present)
-
-
 class _Run:
     """The state of an analysis between two layers."""
 
@@ -250,6 +152,7 @@ class _Run:
         self._last = {block: index for index, block in enumerate(self._schedule)}
         self._blocks: dict[int, Block] = {}
         self._found: list[LayerAnalysis] = []
+        self._parts = Parts()
         self._biases = self._rotary = False
         self._x: jax.Array
 
@@ -264,29 +167,48 @@ class _Run:
         block = self._schedule[index]
         first = block not in self._schedule[:index]
         if first:
-            matrix = layer_matrix(layer)
-            require_finite(f"the layer matrix F of layer {index + 1}", matrix)
-            # At once, so that it is at work while the tokens' step is compiled.
-            self._ahead.add(
-                partial(self.solver.principal, matrix, self._config.order, self._config.alpha),
-                partial(self._keep, block),
-            )
-            del matrix
+            self._begin(layer, index, block)
+        self._drawn = 0 if first else self._config.draws
         passage = Passage(
             index=index,
             block=block,
             mask=mask_name(layer.mask),
             scale=float(layer.scale),
             before=self._x,
-            after=self._stage.advance(index, layer, self._x),
+            after=self._x,
             present=self._present,
         )
-        if self._config.nulls:
-            self._nulls(layer, passage, first)
+        parts = self._parts.run(len(self._x), partial(self._pass, layer, passage))
+        passage.after = jnp.asarray(_joined([part.after for part in parts]))
+        passage.gaussian = [
+            _joined(draws) for draws in zip(*(p.gaussian for p in parts), strict=True)
+        ]
+        passage.rotated = [
+            (_joined([before for before, _ in draws]), _joined([after for _, after in draws]))
+            for draws in zip(*(p.rotated for p in parts), strict=True)
+        ]
         self._ahead.after(partial(self._measure, passage))
         if not first:
             self._progress(1 + _draws("gaussian", self._config))
         self._x = passage.after
+
+    def _begin(self, layer: MultiHead, index: int, block: int) -> None:
+        """Begin the layer's own eigenproblem, at work while the tokens' step is compiled."""
+        config = self._config
+        where = f"the layer matrix F of layer {index + 1}"
+        solve: Callable[[], Spectrum]
+        if config.leading is None:
+            matrix = layer_matrix(layer)
+            require_finite(where, matrix)
+            solve = partial(self.solver.principal, matrix, config.order, config.alpha)
+        else:
+            require_finite(f"output of layer {index + 1}", layer.output)
+            require_finite(f"value of layer {index + 1}", layer.value)
+            (operator,) = layer_operators(layer)
+            solve = partial(
+                self.solver.leading, operator, config.leading, config.order, config.alpha
+            )
+        self._ahead.add(solve, partial(self._keep, block))
 
     def result(self) -> Analysis:
         """Once all layers are taken and all problems solved."""
@@ -303,45 +225,60 @@ class _Run:
             layers=tuple(self._found),
             mode=self._stage.mode,
             counted=None if self._present is None else int(self._present.sum()),
+            prompts_at_once=self._parts.size,
         )
 
-    def _nulls(self, layer: MultiHead, passage: Passage, first: bool) -> None:
-        """The tokens under every draw of the null models, which keep the layer's attention."""
-        read = self._stage.read(passage.index, self._x)
-        weights = attention_weights(layer, read, self._there)
-        for draw in range(_draws("gaussian", self._config)):
-            self._gaussian(layer, passage, (read, weights), draw, first)
-        for draw in range(_draws("rotated", self._config)):
-            r = random_rotation(layer.query.shape[-1], self._config.seed, draw, passage.block)
-            update = rotated_update(layer, r, read, weights)
-            after = self._stage.finish(passage.index, layer, self._x, update)
-            turned = jnp.asarray(r, self._x.dtype)
-            passage.rotated.append((_turn(self._x, turned), _turn(after, turned)))
-        # Else the layer's tensors would live on in what is still to be computed.
-        jax.block_until_ready(passage.rotated)
+    def _pass(self, layer: MultiHead, passage: Passage, rows: slice) -> "_Passed":
+        """Some of the prompts through the layer and the null models, which keep its attention."""
+        # All of them are not copied.
+        x = self._x if rows == slice(0, len(self._x)) else self._x[rows]
+        after = self._stage.advance(passage.index, layer, x, rows.start)
+        passed = _Passed(after)
+        if self._config.nulls:
+            read = self._stage.read(passage.index, x)
+            there = None if self._there is None else self._there[rows]
+            attended = (read, attention_weights(layer, read, there))
+            for draw in range(_draws("gaussian", self._config)):
+                passed.gaussian.append(self._gaussian(layer, passage, x, attended, draw))
+            for draw in range(_draws("rotated", self._config)):
+                r = random_rotation(layer.query.shape[-1], self._config.seed, draw, passage.block)
+                update = rotated_update(layer, r, *attended)
+                moved = self._stage.finish(passage.index, layer, x, update)
+                turned = jnp.asarray(r, x.dtype)
+                passed.rotated.append((_turn(x, turned), _turn(moved, turned)))
+        # Else the layer's tensors would live on in what is still to be computed, and that there is
+        # no memory for it would be found out too late.
+        jax.block_until_ready((passed.after, passed.gaussian, passed.rotated))
+        return passed
 
     def _gaussian(
         self,
         layer: MultiHead,
         passage: Passage,
+        x: jax.Array,
         attended: tuple[jax.Array, jax.Array],
         draw: int,
-        first: bool,
-    ) -> None:
-        """The tokens under one draw; its matrix F is summed up on the way."""
-        total = np.zeros((layer.query.shape[-1],) * 2)
-        maps = adding_up(gaussian_maps(layer, self._config.seed, draw, passage.block), total)
-        update = gaussian_update(layer, maps, *attended)
-        moved = self._stage.finish(passage.index, layer, self._x, update)
-        passage.gaussian.append(jax.block_until_ready(moved))
-        if first:
+    ) -> jax.Array:
+        """The tokens under one draw; its matrix F is summed up on the way, once."""
+        maps: Iterator[np.ndarray] = gaussian_maps(layer, self._config.seed, draw, passage.block)
+        new = draw >= self._drawn
+        total = np.zeros((layer.query.shape[-1] if new else 0,) * 2)
+        update = gaussian_update(layer, adding_up(maps, total) if new else maps, *attended)
+        moved = jax.block_until_ready(self._stage.finish(passage.index, layer, x, update))
+        if new:
+            config = self._config
+            solve = partial(self.solver.basis, krylov=config.leading is not None)
             self._ahead.add(
-                partial(self.solver.basis, total, self._config.order, self._config.alpha),
+                partial(solve, total, config.order, config.alpha),
                 partial(self._keep_gaussian, passage.block),
             )
+            self._drawn += 1
+        return moved
 
-    def _keep(self, block: int, own: Principal) -> None:
-        directions = all_directions(own.pairs, self._x.dtype)
+    def _keep(self, block: int, own: Spectrum) -> None:
+        directions = None
+        if isinstance(own, Principal):
+            directions = all_directions(own.pairs, self._x.dtype)
         self._blocks[block] = Block(self._last[block], own.spectrum, directions)
         self._progress(1)
 
@@ -356,6 +293,20 @@ class _Run:
         if block.last == passage.index:
             del self._blocks[passage.block]
         self._progress(1)
+
+
+@dataclass
+class _Passed:
+    """Some of the prompts after a layer; the rest as in a ``Passage``."""
+
+    after: jax.Array
+    gaussian: list[jax.Array] = field(default_factory=list)
+    rotated: list[tuple[jax.Array, jax.Array]] = field(default_factory=list)
+
+
+def _joined(parts: Sequence[jax.Array]) -> Any:
+    """One array; on the host where there are several, since the device is short of memory."""
+    return parts[0] if len(parts) == 1 else np.concatenate([np.asarray(part) for part in parts])
 
 
 def _draws(null: str, config: AnalysisConfig) -> int:

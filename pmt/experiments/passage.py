@@ -29,13 +29,13 @@ class Block:
 
     Attributes:
       last: the last layer that has these weights.
-      spectrum, directions: its own, and all its eigendirections.
+      spectrum, directions: its own, and all its eigendirections; None where these are not known.
       gaussian: bases of the principal direction under each draw of that null model.
     """
 
     last: int
     spectrum: Spectrum
-    directions: Directions
+    directions: Directions | None
     gaussian: list[np.ndarray] = field(default_factory=list)
 
 
@@ -47,7 +47,7 @@ class Passage:
       index: of the layer, from 0; block: which weights it has.
       mask, scale: of its attention.
       before, after: the states.
-      present: False for padding; None where there is none.
+      present: False for padding; None where there is none. What follows may be on the host.
       gaussian: the states after it under each draw of that null model.
       rotated: under each draw of the other with the rotation R, the states before and after it as
         Rᵀ x. Their alignment with a direction v of the layer is that of the states with R v.
@@ -60,8 +60,8 @@ class Passage:
     before: jax.Array
     after: jax.Array
     present: np.ndarray | None = None
-    gaussian: list[jax.Array] = field(default_factory=list)
-    rotated: list[tuple[jax.Array, jax.Array]] = field(default_factory=list)
+    gaussian: list[Any] = field(default_factory=list)
+    rotated: list[tuple[Any, Any]] = field(default_factory=list)
 
 
 def measure(passage: Passage, block: Block) -> LayerAnalysis:
@@ -74,14 +74,17 @@ def measure(passage: Passage, block: Block) -> LayerAnalysis:
         null["gaussian"] = _null([(basis, before, x) for basis, x in moved], present)
     if passage.rotated:
         null["rotated"] = _null([(own.basis, *both) for both in passage.rotated], present)
-    low, high = (before, after) if present is None else (_only(x, present) for x in (before, after))
+    average = None
+    if block.directions is not None:
+        low, high = (x if present is None else _only(x, present) for x in (before, after))
+        average = average_over_directions(low, high, block.directions)
     return LayerAnalysis(
         index=passage.index + 1,
         mask=passage.mask,
         scale=passage.scale,
         principal=own,
         alignment=_alignment(own.basis, before, after, present),
-        average=average_over_directions(low, high, block.directions),
+        average=average,
         chance=chance(d, own.dimension),
         plane=None if own.plane is None else _alignment(own.plane, before, after, present),
         plane_chance=None if own.plane is None else chance(d, 2),
@@ -104,9 +107,7 @@ def _only(x: jax.Array, present: np.ndarray) -> jax.Array:
     return jnp.asarray(np.asarray(x)[present][:, None])
 
 
-def _null(
-    draws: list[tuple[np.ndarray, jax.Array, jax.Array]], present: np.ndarray | None
-) -> NullAlignment:
+def _null(draws: list[tuple[np.ndarray, Any, Any]], present: np.ndarray | None) -> NullAlignment:
     """From the basis of the principal direction and the states before and after of every draw."""
     increments, dimensions = [], set()
     for basis, before, after in draws:

@@ -39,9 +39,16 @@ def analysis_json(analysis: Analysis) -> dict[str, Any]:
     the rest is padding. Under ``"null"`` stand the mean over draws of a null model, its standard
     error and the spread between draws, and whether the layer's increment lies beyond what one more
     draw would show (95 %): see `pmt.experiments.contrast.judge`.
+
+    ``"principal"`` says what solved it where that is not LAPACK for all pairs, and why where it is
+    not what was asked for. Where only the leading eigenpairs were asked for, ``"leading"`` in the
+    settings says how many, the averages over all directions are ``null``, and every layer has an
+    object ``"leading"`` with all pairs that were found. ``"prompts_at_once"`` is there where the
+    device had no memory for all.
     """
     config, full = analysis.config, analysis.mode == "full"
     read = {"texts": analysis.texts, "counted_tokens": analysis.counted}
+    less = {"leading": config.leading, "prompts_at_once": analysis.prompts_at_once}
     return {
         "schema": SCHEMA,
         "model": vars(analysis.model).copy(),
@@ -58,6 +65,7 @@ def analysis_json(analysis: Analysis) -> dict[str, Any]:
             "device": analysis.device,
             "versions": versions(),
             **(read if analysis.texts is not None else {}),
+            **{name: value for name, value in less.items() if value is not None},
         },
         "layers": [layer_json(layer) for layer in analysis.layers],
     }
@@ -82,7 +90,8 @@ def repeat_json(repetition: Repetition) -> dict[str, Any]:
 
 def layer_json(layer: LayerAnalysis) -> dict[str, Any]:
     """One entry of ``"layers"``."""
-    average = layer.average
+    average, own = layer.average, layer.principal
+    means = ("rho_before", "rho_after", "delta_rho", "p_increase")
     return {
         "index": layer.index,
         "mask": layer.mask,
@@ -90,12 +99,9 @@ def layer_json(layer: LayerAnalysis) -> dict[str, Any]:
         "eigenvalues": [
             _complex(complex(value)) for value in layer.principal.values[:_SHOWN_EIGENVALUES]
         ],
-        "principal": _principal(layer.principal) | {"chance": layer.chance},
+        "principal": _principal(own) | {"chance": layer.chance} | _solved(own),
         **vars(layer.alignment),
-        "mean_rho_before": average.rho_before,
-        "mean_rho_after": average.rho_after,
-        "mean_delta_rho": average.delta_rho,
-        "mean_p_increase": average.p_increase,
+        **{f"mean_{name}": None if average is None else getattr(average, name) for name in means},
         "plane": _plane(layer.plane, layer.plane_chance),
         "null": {
             name: {
@@ -109,6 +115,23 @@ def layer_json(layer: LayerAnalysis) -> dict[str, Any]:
             for name, null in layer.null.items()
         },
         "intertoken_distance": layer.intertoken_distance,
+        **({} if average is not None else {"leading": _leading(own)}),
+    }
+
+
+def _solved(own: Spectrum) -> dict[str, Any]:
+    """What solved it, where that is not LAPACK for all pairs, and why it is not what was asked."""
+    if own.complete and own.method == "lapack" and own.fallback is None:
+        return {}
+    return {"method": own.method, "fallback": own.fallback}
+
+
+def _leading(own: Spectrum) -> dict[str, Any]:
+    """All pairs that were found, in their order."""
+    return {
+        "eigenvalues": [_complex(complex(value)) for value in own.values],
+        "residuals": own.residuals.tolist(),
+        "conditions": [c if isfinite(c) else None for c in own.conditions.tolist()],
     }
 
 

@@ -39,8 +39,8 @@ class Stage(Protocol):
     def read(self, index: int, x: jax.Array) -> jax.Array:
         """What that attention reads where the states are x ``(batch, n, d)``."""
 
-    def advance(self, index: int, layer: MultiHead, x: jax.Array) -> jax.Array:
-        """The states after the layer.
+    def advance(self, index: int, layer: MultiHead, x: jax.Array, first: int) -> jax.Array:
+        """The states after the layer, of prompts of which x holds some, from number ``first`` on.
 
         Raises:
           RequestError: where a token has no next state.
@@ -50,8 +50,14 @@ class Stage(Protocol):
         """The states after it, had its attention given ``update``."""
 
 
-def require_states(x: jax.Array, present: np.ndarray, where: str) -> None:
+def require_states(x: jax.Array, present: np.ndarray, where: str, first: int = 0) -> None:
     """Refuse states of texts that have no direction.
+
+    Args:
+      x: the states ``(batch, n, d)``.
+      present: False for padding.
+      where: for the message.
+      first: number of the first text among all.
 
     Raises:
       RequestError: NaN, infinity or a zero token, naming the text.
@@ -60,7 +66,7 @@ def require_states(x: jax.Array, present: np.ndarray, where: str) -> None:
     bad = ~np.isfinite(state).all(axis=-1) | ~state.any(axis=-1)
     wrong = np.argwhere(bad & present)
     if len(wrong):
-        text, token = (int(each) for each in wrong[0])
+        text, token = first + int(wrong[0, 0]), int(wrong[0, 1])
         raise RequestError(
             f"in {where}, token {token} of text {text} (counted from 0) is zero or not finite "
             f"({len(wrong)} tokens in all); choose other texts, or check the weights"

@@ -43,20 +43,22 @@ def alignment_panels(analysis: Analysis) -> Figure:
     Principal direction against the mean over all eigendirections, chance of both, and the null
     models; error bars are one standard error over prompts, and those of a null's mean one over
     prompts and draws in quadrature. Circles are lines and squares are planes, whose chance level is
-    π/2 times larger; diamonds are nulls whose draws are some of each.
+    π/2 times larger; diamonds are nulls whose draws are some of each. Where only the leading
+    eigenpairs are known there is no mean over all directions.
     """
     layers = analysis.layers
     index = np.array([layer.index for layer in layers])
     own = [layer.alignment for layer in layers]
-    average = [layer.average for layer in layers]
+    average = [layer.average for layer in layers if layer.average is not None]
     sizes = [layer.principal.dimension for layer in layers]
     with styled():
         figure = new_figure(PAGE, 2.9)
         left, middle, right = figure.subplots(1, 3)
         # One level a layer, since a plane's is higher than a line's.
         left.hlines([a.chance for a in layers], index - 0.4, index + 0.4, CHANCE, DASHED, lw=0.9)
-        mixed = [mean_chance(layer.principal.values) for layer in layers]
-        left.plot(index, mixed, color=AVERAGE, lw=0.9, ls=DOTTED)
+        if average:
+            mixed = [mean_chance(layer.principal.values) for layer in layers]
+            left.plot(index, mixed, color=AVERAGE, lw=0.9, ls=DOTTED)
         middle.axhline(0, color=CHANCE, lw=0.9, ls=DASHED)
         right.axhline(0.5, color=CHANCE, lw=0.9, ls=DASHED)
         for name, shift in zip(layers[0].null, (-0.12, 0.12), strict=False):
@@ -83,7 +85,8 @@ def alignment_panels(analysis: Analysis) -> Figure:
             (right, [a.p_increase for a in average], [a.p_increase for a in own], None),
         )
         for axis, means, values, se in panels:
-            _draw(axis, index, _Series(AVERAGE, means))
+            if means:
+                _draw(axis, index, _Series(AVERAGE, means))
             _draw(axis, index, _Series(PRINCIPAL, values, se, sizes))
         left.set(ylabel="alignment ρ after the layer", ylim=(0, None))
         middle.set(ylabel="increment Δρ")
@@ -154,14 +157,19 @@ def _handles(analysis: Analysis) -> list[Line2D]:
     layers = analysis.layers
     shown = [("principal direction", PRINCIPAL)]
     shown += [NULLS[name] for name in NULLS if name in layers[0].null]
-    shown += [("mean over all eigendirections", AVERAGE)]
+    whole = all(layer.average is not None for layer in layers)
+    shown += [("mean over all eigendirections", AVERAGE)] if whole else []
     dimensions: set[int | None] = {layer.principal.dimension for layer in layers}
     dimensions |= {null.dimension for layer in layers for null in layer.null.values()}
     marks = ((1, _LINE, "line"), (2, _PLANE, "plane"), (None, _MIXED, "draws of both kinds"))
     return [
         *(Line2D([], [], color=color, label=label) for label, color in shown),
         Line2D([], [], color=CHANCE, lw=0.9, ls=DASHED, label="chance"),
-        Line2D([], [], color=AVERAGE, lw=0.9, ls=DOTTED, label="chance of that mean"),
+        *(
+            [Line2D([], [], color=AVERAGE, lw=0.9, ls=DOTTED, label="chance of that mean")]
+            if whole
+            else []
+        ),
         *(
             Line2D([], [], marker=mark, ls="", color=CHANCE, label=label)
             for dimension, mark, label in marks

@@ -231,7 +231,7 @@ def _mark(ax: Any, point: np.ndarray, found: SphereMap, side: int, text: str, ma
     face = "white" if marker == "o" else BLACK
     ax.plot(x, y, marker, color=face, mec=BLACK, ms=5, mew=0.9)
     if text:
-        inward = -0.1 if x > 1.1 else 0.1
+        inward = -0.1 if x > 1.1 else 0.17 if x < -1.1 else 0.1
         ax.text(x + inward, y + 0.1, text, ha="center", va="center", color=BLACK)
 
 

@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator
 
 from pmt.experiments.loop_figure_1 import LoopFigure1
 from pmt.experiments.loop_figure_2 import LoopFigure2
@@ -173,7 +174,8 @@ def loop_comparison(result: LoopFigure2) -> Figure:
 
     Left: train (dotted) and test loss. Middle: model to algorithm. Right: model to truth, with the
     algorithm's own gap from the truth. Dashed: the nearest point of the manifold. Grey: from there,
-    every sample's own predicted contraction, λ_{r+1}/λ_1 with Norm and R* at γ* without.
+    every sample's own predicted contraction, λ_{r+1}/λ_1 with Norm and R* at γ* without; and, on
+    the left, the plateau of a layer without Norm whose blocks split the space in two halves.
     """
     with styled():
         figure = new_figure(PAGE, 2.9)
@@ -192,9 +194,12 @@ def loop_comparison(result: LoopFigure2) -> Figure:
         for one in result.repeated.values():
             expected = _degrees(one.predicted_truth_angle).mean(1)
             right.plot(loops[-len(expected) :], expected, color=GREY, lw=3.0, alpha=0.4)
+        if "none" in result.trainings:
+            left.axhline(result.plateaus.split[0], color=GREY, lw=3.0, alpha=0.4)
         left.set(xlabel="step", title="loss of one layer", xscale="log", yscale="log")
         middle.set(xlabel="loops L", title="model to algorithm (degrees)", yscale="log")
         right.set(xlabel="loops L", title="to the truth (degrees)", yscale="log")
+        right.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         for axis in (left, middle, right):
             axis.yaxis.set_major_formatter("{x:g}")
             axis.yaxis.set_minor_formatter("")

@@ -42,7 +42,7 @@ def orders(result: Orders) -> Figure:
             left.plot(index, ratios, form, label=label, **how)
             middle.plot(index, [a.delta_rho for a in own], form, **how)
             right.plot(index, [a.p_increase for a in own], form, **how)
-        average = [layer.average for layer in layers]
+        average = [layer.average for layer in layers if layer.average is not None]
         levels = [mean_chance(layer.principal.values) for layer in layers]
         ratios = [a.rho_after / level for a, level in zip(average, levels, strict=True)]
         left.plot(index, ratios, color=AVERAGE, label="mean over all eigendirections")

@@ -17,7 +17,8 @@ def spectra(analysis: Analysis) -> Figure:
 
     The principal eigenvalue (with its conjugate) is marked. The circle holds all lam with
     |1 + alpha lam| = |1 + alpha lam_1|: where an eigenvalue lies outside of it, the layer with its
-    skip connection amplifies that direction more than the principal one.
+    skip connection amplifies that direction more than the principal one. Where only the leading
+    eigenvalues are known, these are drawn, and the legend says so.
     """
     layers = analysis.layers
     columns = min(_COLUMNS, len(layers))
@@ -35,7 +36,7 @@ def spectra(analysis: Analysis) -> Figure:
             axis.set_axis_off()
         figure.supxlabel("Re λ", fontsize=8)
         figure.supylabel("Im λ", fontsize=8)
-        figure.legend(handles=_handles(), loc="outside upper center", ncols=3)
+        figure.legend(handles=_handles(layers), loc="outside upper center", ncols=3)
     return figure
 
 
@@ -48,11 +49,13 @@ def _panel(axis: Axes, layer: LayerAnalysis, alpha: float) -> None:
         axis.add_patch(
             Circle((-1 / alpha, 0), radius, fill=False, edgecolor=BLACK, lw=0.9, ls=DOTTED)
         )
-    axis.plot(rest.real, rest.imag, ".", color=BLUE, ms=2.5, mew=0, alpha=0.7)
+    whole = layer.principal.complete
+    axis.plot(rest.real, rest.imag, ".", color=BLUE, ms=2.5 if whole else 5, mew=0, alpha=0.7)
     axis.plot(leading.real, leading.imag, "o", color=VERMILION, ms=5, mec="white", mew=0.6)
     outside = int(np.sum(np.abs(1 + alpha * rest) > np.abs(1 + alpha * leading[0]) * (1 + 1e-12)))
     text = f"layer {layer.index}, case {layer.principal.case}"
-    axis.set_title(text if outside == 0 else f"{text}, {outside} outside", pad=3)
+    least = "" if whole else "at least "
+    axis.set_title(text if outside == 0 else f"{text}, {least}{outside} outside", pad=3)
 
 
 def _limits(layers: tuple[LayerAnalysis, ...]) -> tuple[float, float, float]:
@@ -65,9 +68,11 @@ def _limits(layers: tuple[LayerAnalysis, ...]) -> tuple[float, float, float]:
     return float(low - margin), float(high + margin), float(1.12 * top)
 
 
-def _handles() -> list[Line2D]:
+def _handles(layers: tuple[LayerAnalysis, ...]) -> list[Line2D]:
+    whole = all(layer.principal.complete for layer in layers)
+    others = "other eigenvalues of F" if whole else "others that were asked for"
     return [
         Line2D([], [], marker="o", ls="", color=VERMILION, mec="white", label="principal λ₁"),
-        Line2D([], [], marker=".", ls="", color=BLUE, label="other eigenvalues of F"),
+        Line2D([], [], marker=".", ls="", color=BLUE, label=others),
         Line2D([], [], color=BLACK, lw=0.9, ls=DOTTED, label="|1 + αλ| = |1 + αλ₁|"),
     ]

@@ -11,13 +11,17 @@ from pmt.spectral.alignment import (
     summarize,
 )
 from pmt.spectral.directions import Directions, all_directions, as_directions
-from pmt.spectral.eigen import Principal, Spectrum, layer_matrix, principal
+from pmt.spectral.eigen import layer_matrix, principal, solve_all, solve_leading
+from pmt.spectral.operator import LayerOperator, layer_operators
+from pmt.spectral.spectrum import Leading, Principal, Spectrum
 
 __all__ = [
     "Alignment",
     "Average",
     "Directions",
     "Eigenpairs",
+    "LayerOperator",
+    "Leading",
     "Principal",
     "Spectrum",
     "all_directions",
@@ -26,8 +30,11 @@ __all__ = [
     "chance",
     "eigenpairs",
     "layer_matrix",
+    "layer_operators",
     "principal",
     "rho",
+    "solve_all",
+    "solve_leading",
     "standard_error",
     "summarize",
 ]

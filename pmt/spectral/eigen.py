@@ -1,104 +1,44 @@
-"""The principal eigendirection of a layer matrix: line or plane, its case, and how sure it is.
+"""The principal eigenpair of layer matrices: all pairs or the leading ones, and what solves them.
 
-Cases and gap as in Sec. 2.1 of arXiv 2605.25619. Everything here runs on the host in float64.
+Everything here runs on the host in float64, except where an accelerator is asked for.
 """
 
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
-from typing import Any, Literal
+from dataclasses import fields
+from functools import partial
+from typing import Any
 
 import numpy as np
 
 from pmt.dynamics import LayerStack, MultiHead, Oja, SingleHead
 from pmt.errors import RequestError
-from pmt.linalg import Eigenpairs, Order, check_order, eigenpairs, one_thread_each, order_key
+from pmt.linalg import (
+    Eigenpairs,
+    Order,
+    check_order,
+    eigenpairs,
+    one_thread_each,
+    order_key,
+    times_power_of_two,
+)
+from pmt.numerics import require_count
+from pmt.spectral.accelerator import Refused, eigenpairs_on
+from pmt.spectral.krylov import NotFound, Pairs, arnoldi
+from pmt.spectral.operator import LayerOperator, layer_operators
+from pmt.spectral.spectrum import (
+    NEARLY_EQUAL,
+    Leading,
+    Method,
+    Principal,
+    Spectrum,
+    judged,
+    nearly_equal,
+)
 
-# "Nearly equal" in Case 3: lam_1 - lam_2 <= 1e-2 |lam_1|.
-NEARLY_EQUAL = 1e-2
-# Below this angle between v_1 and v_2 their span is dominated by the errors of both.
-_COLLINEAR = 1e-4
-
-
-@dataclass(frozen=True)
-class Spectrum:
-    """The eigenvalues of one layer matrix in an order, and the direction of the first of them.
-
-    It holds no array of d x d numbers, so that the spectra of all layers of a model can be kept.
-
-    Attributes:
-      values: complex128, (d,). All eigenvalues, sorted.
-      residuals, conditions: float64, (d,). Of each of them: see ``pmt.spectral.Eigenpairs``.
-      order, alpha: As asked for; ``alpha`` matters in the order ``"skip"`` only.
-      case: 1: lam_1 is real and separated. 2: a conjugate pair leads. 3: lam_1 is real and the next
-        real eigenvalue is nearly equal to it, |lam_1 - lam_2| <= 1e-2 |lam_1| (or exactly equal). A
-        real lam_1 closely followed by a complex pair stays Case 1, with its small gap.
-      gap: By how much the order's key (Re lam, |1 + alpha lam| or |lam|) of lam_1 exceeds that of
-        the next eigenvalue, or of lam_3 if lam_1 and lam_2 are conjugate; at least 0. None where
-        there is no other eigenvalue. 0 means that the order does not single out one direction.
-      basis: float64, (d, dimension). Orthonormal basis of the line of v_1, or of the plane span{Re
-        v_1, Im v_1} in Case 2.
-      second: In Case 3 the index of that next real eigenvalue; None otherwise.
-      plane: float64, (d, 2). In Case 3 an orthonormal basis of the invariant plane of both,
-        span{v_1, v_2}; None otherwise. Well defined also where v_1 and v_2 coincide (a defective
-        F); arbitrary in part where three or more leading eigenvalues are equal.
-      collinearity: |v_1ᵀ v_2| where both are real (in Case 3, v_2 as above): 1 where they coincide.
-        None otherwise.
-    """
-
-    values: np.ndarray
-    residuals: np.ndarray
-    conditions: np.ndarray
-    order: Order
-    alpha: float
-    case: Literal[1, 2, 3]
-    gap: float | None
-    basis: np.ndarray
-    second: int | None
-    plane: np.ndarray | None
-    collinearity: float | None
-
-    @property
-    def eigenvalue(self) -> complex:
-        """lam_1, with positive imaginary part if complex."""
-        return complex(self.values[0])
-
-    @property
-    def dimension(self) -> int:
-        """1 for a line, 2 for the plane of a conjugate pair."""
-        return self.basis.shape[1]
-
-    @property
-    def residual(self) -> float:
-        """|F v_1 - lam_1 v_1| / |F|."""
-        return float(self.residuals[0])
-
-    @property
-    def condition(self) -> float:
-        """Condition number of lam_1; infinite where F is exactly defective there."""
-        return float(self.conditions[0])
-
-
-@dataclass(frozen=True)
-class Principal(Spectrum):
-    """The principal eigenpair of one layer matrix, first of all its eigenpairs in an order.
-
-    Attributes:
-      pairs: Eigenpairs. All of them, sorted, with the d x d eigenvectors.
-    """
-
-    pairs: Eigenpairs
-
-    @property
-    def eigenvector(self) -> np.ndarray:
-        """v_1, complex, of unit length."""
-        return self.pairs.vectors[:, 0]
-
-    @property
-    def spectrum(self) -> Spectrum:
-        """The same without the eigenvectors."""
-        return Spectrum(**{each.name: getattr(self, each.name) for each in fields(Spectrum)})
+DENSE = 512
+"""Up to this d LAPACK solves the whole problem as fast as a Krylov method finds the first pairs."""
 
 
 def principal(
@@ -106,6 +46,9 @@ def principal(
     order: Order = "real",
     alpha: float | None = None,
     progress: Callable[[int], None] | None = None,
+    *,
+    leading: int | None = None,
+    accelerator: Any = None,
 ) -> Any:
     """The principal eigenpair of every layer matrix, solved side by side on all cores.
 
@@ -116,29 +59,105 @@ def principal(
       order: ``"real"`` (the paper), ``"skip"`` or ``"modulus"``: see ``pmt.linalg.eigenpairs``.
       alpha: Step size in the order ``"skip"``; by default each system's own, and 1 for matrices.
       progress: Called with 1 for every layer that is done, from any thread.
+      leading: Only so many eigenpairs, as ``Leading``, by a Krylov method: see `solve_leading`.
+      accelerator: A `jax.Device` to solve on, in float64: see `pmt.spectral.accelerator`. LAPACK
+        where its answer does not pass the host's check; ``fallback`` then says why. Not with
+        ``leading``, which runs on the host.
 
     Raises:
-      RequestError: Not square, not finite (naming the entry), unknown order.
+      RequestError: Not square, not finite (naming the entry), unknown order, a ``leading`` below 1
+        or with an accelerator.
     """
     check_order(order, 1.0 if alpha is None else alpha)
-    matrices = layer_matrix(what)
-    if matrices.ndim not in (2, 3):
-        message = f"the matrices have shape {matrices.shape}; expected (d, d) or (layers, d, d)"
-        raise RequestError(message)
-    single = matrices.ndim == 2
-    stacked = matrices[None] if single else matrices
-    steps = _step_sizes(what, alpha, len(stacked))
+    if leading is not None:
+        require_count("leading", leading, 1)
+        if accelerator is not None:
+            message = "leading pairs are found on the host; leave out leading, or the accelerator"
+            raise RequestError(message)
+    solve: Callable[[Any, float], Any]
+    if leading is None:
+        matrices = layer_matrix(what)
+        if matrices.ndim not in (2, 3):
+            message = f"the matrices have shape {matrices.shape}; expected (d, d) or (layers, d, d)"
+            raise RequestError(message)
+        single = matrices.ndim == 2
+        problems = list(matrices[None] if single else matrices)
+        solve = partial(solve_all, order=order, accelerator=accelerator)
+    else:
+        problems = list(layer_operators(what))
+        single = not isinstance(what, LayerStack) and np.ndim(_first_array(what)) < 3
+        solve = partial(solve_leading, count=leading, order=order)
+    steps = _step_sizes(what, alpha, len(problems))
 
-    def solve(index: int) -> Principal:
-        answer = _principal(stacked[index], order, steps[index])
+    def one(index: int) -> Any:
+        answer = solve(problems[index], alpha=steps[index])
         if progress is not None:
             progress(1)
         return answer
 
     if single:
-        return solve(0)
+        return one(0)
     with one_thread_each(), ThreadPoolExecutor(os.cpu_count()) as pool:
-        return tuple(pool.map(solve, range(len(stacked))))
+        return tuple(pool.map(one, range(len(problems))))
+
+
+def solve_all(
+    matrix: Any, order: Order = "real", alpha: float = 1.0, accelerator: Any = None
+) -> Principal:
+    """All eigenpairs of one matrix ``(d, d)``, on an accelerator if one is given.
+
+    Args:
+      matrix, order, alpha: as for `pmt.linalg.eigenpairs`.
+      accelerator: as for ``principal``.
+    """
+    method: Method = "lapack"
+    refused = None
+    if accelerator is None:
+        pairs = eigenpairs(matrix, order, alpha)
+    else:
+        try:
+            pairs, method = eigenpairs_on(accelerator, matrix, order, alpha), "accelerator"
+        except Refused as why:
+            pairs, refused = eigenpairs(matrix, order, alpha), str(why)
+    exact = np.asarray(matrix, float)
+    common = judged(pairs, order, alpha, lambda: exact)
+    return Principal(**common, method=method, fallback=refused, pairs=pairs)
+
+
+def solve_leading(
+    operator: LayerOperator, count: int, order: Order = "real", alpha: float = 1.0
+) -> Leading:
+    """The leading eigenpairs of one F, by a Krylov method where it finds them beyond doubt.
+
+    All three orders are exact: see `pmt.spectral.krylov`. As many pairs are computed as the gap and
+    the case need, also where ``count`` is less; where eigenvalues crowd behind the first one, more.
+    LAPACK solves the whole problem where d is small, where the Krylov method is in doubt (a
+    repeated or defective eigenvalue, no convergence) and where most of the spectrum is needed;
+    ``method`` and, except for a small d, ``fallback`` say so.
+
+    Args:
+      operator: F, see `pmt.spectral.operator.layer_operators`.
+      count: how many pairs are returned; one more where that would cut a conjugate pair, and as
+        many as Case 3 needs.
+      order, alpha: as for `pmt.linalg.eigenpairs`.
+    """
+    # lam_1 with its conjugate, and more: the gap, and whether another real one is close.
+    wanted, refused = max(count, 2) + 6, None
+    if operator.d > DENSE:
+        try:
+            found = arnoldi(operator, wanted, order, alpha, partial(_may_go_on, order, alpha))
+            pairs = _in_full_size(found, operator.exponent)
+            common = judged(
+                pairs, order, alpha, lambda: np.ldexp(operator.matrix(), operator.exponent)
+            )
+            return _first(common, pairs.vectors, count, "krylov", None, found.products)
+        except NotFound as why:
+            refused = str(why)
+    matrix = np.ldexp(operator.matrix(), operator.exponent)
+    whole = solve_all(matrix, order, alpha)
+    common = {each.name: getattr(whole, each.name) for each in fields(Spectrum)}
+    common = {name: value for name, value in common.items() if name not in ("method", "fallback")}
+    return _first(common, whole.pairs.vectors, count, "lapack", refused, 0)
 
 
 def layer_matrix(what: Any) -> np.ndarray:
@@ -168,65 +187,47 @@ def _step_sizes(what: Any, alpha: float | None, layers: int) -> list[float]:
     return [float(alpha)] * layers
 
 
-def _principal(matrix: np.ndarray, order: Order, alpha: float) -> Principal:
-    pairs = eigenpairs(matrix, order, alpha)
-    values, vectors = pairs.values, pairs.vectors
-    if values[0].imag != 0:
-        basis = np.linalg.qr(np.stack([vectors[:, 0].real, vectors[:, 0].imag], axis=1))[0]
-        second, plane, collinearity = None, None, None
-    else:
-        basis = vectors[:, :1].real.copy()
-        second = _nearly_equal(pairs)
-        plane = None if second is None else _plane(np.asarray(matrix, float), pairs, second)
-        other = 1 if len(values) > 1 and values[1].imag == 0 else second
-        collinearity = (
-            None if other is None else float(abs(vectors[:, 0].real @ vectors[:, other].real))
-        )
-    return Principal(
-        values=values,
-        residuals=pairs.residuals,
-        conditions=pairs.conditions,
-        order=order,
-        alpha=alpha,
-        case=2 if basis.shape[1] == 2 else 1 if second is None else 3,
-        gap=_gap(pairs, order, alpha, basis.shape[1]),
-        basis=basis,
-        second=second,
-        plane=plane,
-        collinearity=None if collinearity is None else min(collinearity, 1.0),
-        pairs=pairs,
+def _first_array(what: Any) -> Any:
+    """The array whose leading axis, if it has one too many, counts layers."""
+    if isinstance(what, MultiHead):
+        return np.asarray(what.output)[..., 0]
+    return what.value if isinstance(what, Oja | SingleHead) else what
+
+
+def _in_full_size(found: Pairs, exponent: int) -> Eigenpairs:
+    values = times_power_of_two(found.values, exponent)
+    return Eigenpairs(values, found.vectors, found.residuals, found.conditions)
+
+
+def _may_go_on(order: Order, alpha: float, values: np.ndarray, size: float) -> bool:
+    """Whether what follows the last value may still tie with the first or make it Case 3."""
+    first = values[0]
+    keys = order_key(values[[0, -1]], order, alpha)
+    width = abs(alpha) if order == "skip" else 1.0
+    reach = 1e-12 * (1 + width * size if order == "skip" else size)
+    if first.imag == 0 and nearly_equal(values) is None:
+        reach += NEARLY_EQUAL * width * abs(first)
+    return bool(keys[0] - keys[1] <= reach)
+
+
+def _first(
+    common: dict[str, Any],
+    vectors: np.ndarray,
+    count: int,
+    method: Method,
+    refused: str | None,
+    products: int,
+) -> Leading:
+    """The first ``count`` of the pairs, and what goes with them, without the larger arrays."""
+    values = common["values"]
+    kept = min(len(values), max(count, 1 if common["second"] is None else common["second"] + 1))
+    if values[kept - 1].imag > 0:
+        kept += 1
+    cut = {name: common[name][:kept].copy() for name in ("values", "residuals", "conditions")}
+    return Leading(
+        **{**common, **cut},
+        vectors=vectors[:, :kept].copy(),
+        method=method,
+        fallback=refused,
+        products=products,
     )
-
-
-def _nearly_equal(pairs: Eigenpairs) -> int | None:
-    """The index of the next real eigenvalue if it is nearly equal to the first, else None."""
-    others = np.flatnonzero(pairs.is_real[1:]) + 1
-    if len(others) == 0:
-        return None
-    first, second = pairs.values[0].real, pairs.values[others[0]].real
-    return int(others[0]) if abs(first - second) <= NEARLY_EQUAL * abs(first) else None
-
-
-def _gap(pairs: Eigenpairs, order: Order, alpha: float, following: int) -> float | None:
-    if len(pairs.values) <= following:
-        return None
-    keys = order_key(pairs.values[[0, following]], order, alpha)
-    # Ties are sorted by other rules and may have the smaller key first.
-    return max(float(keys[0] - keys[1]), 0.0)
-
-
-def _plane(matrix: np.ndarray, pairs: Eigenpairs, second: int) -> np.ndarray:
-    """An orthonormal basis, (d, 2), of the invariant plane of two real eigenvalues.
-
-    The span of both eigenvectors; where these nearly coincide, the kernel of
-    (F - lam_1)(F - lam_2), which holds the generalised eigenvector too.
-    """
-    both = pairs.vectors[:, [0, second]].real
-    plane, triangle = np.linalg.qr(both)
-    if abs(triangle[1, 1]) > _COLLINEAR:
-        return plane
-    scale = np.max(np.abs(matrix))
-    f = matrix / scale
-    first, other = (pairs.values[[0, second]].real / scale)[:, None, None] * np.eye(len(f))
-    # A copy, which does not keep the rest of the d x d array.
-    return np.linalg.svd((f - first) @ (f - other))[2][-2:].T.copy()

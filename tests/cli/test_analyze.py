@@ -152,3 +152,50 @@ def test_fault_14_truncated_weights(tokens, tmp_path, one_sentence):
     weights.write_bytes(weights.read_bytes()[:-100])
     assert analyze(copy, "--tokens", tokens) == 2
     assert "is not a valid safetensors file" in one_sentence()
+
+
+def test_leading_pairs_only_are_written_without_the_means(tokens, tmp_path, capsys):
+    out, whole = tmp_path / "out", tmp_path / "whole.json"
+    options = ("--tokens", tokens, "--eigen-cache", tmp_path / "cache", "--dtype", "float64")
+    assert analyze(TINY, *options, "--leading", 2, "--out", out) == 0
+    shown = capsys.readouterr().out
+    assert "only the 2 leading eigenpairs of each layer were asked for" in shown
+    assert "mean after" not in shown and "exceeds the mean over all" not in shown
+    assert analyze(TINY, *options, "--json", whole) == 0
+    found, full = (json.loads(path.read_text()) for path in (out / "analysis.json", whole))
+    assert found["settings"]["leading"] == 2 and "leading" not in full["settings"]
+    for one, other in zip(found["layers"], full["layers"], strict=True):
+        assert one["mean_delta_rho"] is None and other["mean_delta_rho"] is not None
+        assert len(one["leading"]["residuals"]) in (2, 3)
+        assert one["delta_rho"] == pytest.approx(other["delta_rho"], abs=1e-9)
+        assert one["null"]["gaussian"]["delta_rho"] == pytest.approx(
+            other["null"]["gaussian"]["delta_rho"], abs=1e-9
+        )
+    rows = list(csv.DictReader((out / "layers.csv").read_text().splitlines()))
+    assert rows[0]["mean_delta_rho"] == "" and float(rows[0]["leading.residuals.0"]) < 1e-10
+
+
+def test_fault_84_leading_with_what_it_contradicts(one_sentence):
+    assert analyze(TINY, "--leading", 2, "--repeat-layer", 1) == 2
+    assert "--leading and --repeat-layer contradict each other" in one_sentence()
+    assert analyze(TINY, "--leading", 0) == 2
+    assert "'--leading'" in one_sentence()
+
+
+def test_a_gpu_that_was_named_solves_and_one_that_is_just_there_does_not(
+    tokens, tmp_path, monkeypatch, capsys
+):
+    """With the CPU in the GPU's place; its answers pass the check of every residual."""
+    import jax
+
+    from pmt.cli import analyze as command
+
+    monkeypatch.setattr(command, "start_backend", lambda device, dtype: "gpu")
+    monkeypatch.setattr(command, "gpu", lambda: jax.devices("cpu")[0])
+    record = tmp_path / "r.json"
+    for asked, method in ((("--device", "gpu"), "accelerator"), ((), "lapack")):
+        assert analyze(TINY, "--tokens", tokens, "--json", record, *asked) == 0
+        found = [layer["principal"] for layer in json.loads(record.read_text())["layers"]]
+        assert {each.get("method", "lapack") for each in found} == {method}
+        assert all(each.get("fallback") is None and each["residual"] < 1e-12 for each in found)
+        assert ("on the accelerator in 3" in capsys.readouterr().out) == bool(asked)

@@ -2,11 +2,12 @@
 
 import errno
 import os
+from pathlib import Path
 
 import pytest
 import typer
 
-from pmt.cli import main
+from pmt.cli import app, main
 from pmt.errors import IncompleteError, Interrupted, RequestError
 
 
@@ -154,3 +155,31 @@ def test_a_real_missing_file_is_named(pmt_with, one_sentence, tmp_path):
 
     assert pmt_with(probe)() == 2
     assert one_sentence() == f"cannot use {missing}: No such file or directory"
+
+
+def test_fault_78_a_device_without_memory_says_what_to_reduce(monkeypatch, tmp_path, one_sentence):
+    """Whatever compiled call runs out of it, and whichever command called that."""
+    import jax
+
+    def full(*_given, **_options):
+        raise jax.errors.JaxRuntimeError(
+            "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 16106127360 bytes."
+        )
+
+    data = Path(__file__).parents[1] / "parity" / "data" / "bert-tanh"
+    record = tmp_path / "r.json"
+    calls = {
+        "pmt.dynamics.simulate": ("simulate", "--value", "diag:1,0.5", "--steps", "3"),
+        "pmt.stability.basin.basin_fractions": ("basin", "--value", "diag:1,0.5"),
+        "pmt.experiments.stripped.simulate": ("analyze", str(data)),
+        "theory.verify.verify": ("verify", "--instances", "8"),
+        "pmt.looped.training._sets": ("loop", "train", "--quick"),
+    }
+    for target, call in calls.items():
+        monkeypatch.setattr(target, full)
+        assert main([*call, "--json", str(record)]) == 3
+        monkeypatch.undo()
+        sentence = one_sentence()
+        smaller = next(entry.smaller for entry in app.COMMANDS if entry.name == call[0])
+        assert sentence.startswith(f"the device has not enough memory for this; reduce {smaller},")
+        assert list(tmp_path.iterdir()) == []

@@ -26,6 +26,7 @@ from pmt.experiments import (
 from pmt.experiments.ahead import Ahead
 from pmt.experiments.eigen_cache import Solver
 from pmt.experiments.nulls import apply_gaussian, gaussian_maps
+from pmt.experiments.tokens import prepare_tokens, random_tokens
 from pmt.models import from_pretrained, open_layers
 from pmt.spectral import principal
 from tests.experiments.systems import random_stack
@@ -146,7 +147,7 @@ def test_layers_with_the_same_weights_have_the_same_null_model():
     """The third layer's Gaussian null is that of the first one's block, on its own tokens."""
     stack, config = random_stack(layers=2), replace(SMALL, draws=1, nulls=("gaussian",))
     result = analyze(Shared(stack, (0, 1, 0)), config)
-    x = layer_by_layer.prepare_tokens(layer_by_layer.random_tokens(6, 4, 6, 0), 6, jnp.float64)
+    x = prepare_tokens(random_tokens(6, 4, 6, 0), 6, jnp.float64)
     first, second = (layer_by_layer.prepare_layer(stack.layer(i), 1.0) for i in (0, 1))
     for layer in (first, second):
         x = layer_by_layer.advance(layer, x, "here")
