@@ -3,6 +3,9 @@
 Instances are evaluated in batches of one fixed size, so that a conclusion compiles once for each
 shape whatever the number of instances; explicit instances and negative twins ride in the same
 compiled function. Everything is computed in float64.
+
+Where there are many instances, all local devices share the batches of every clause. A batch is
+drawn from its own number and runs the same program anywhere, so the numbers are those of one.
 """
 
 import os
@@ -12,6 +15,7 @@ import zlib
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -19,6 +23,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from pmt.errors import Interrupted
+from pmt.parallel.devices import default_device, local_devices
+from pmt.parallel.units import Payload, Report, Unit, split_units
+from pmt.parallel.workers import Workers
 from theory import instances, margin, noise
 from theory.compilation import WORTH_OPTIMIZING, quick_options
 from theory.results import ClauseResult, Evaluated, FormResult, StatementResult, TwinResult
@@ -38,6 +45,10 @@ _LARGE, _SMALL = 512, 64
 _WORKERS = 4
 # Instances that are worth compiling for one more shape.
 _WORTH = 24
+# Instances of one shape for each device: every device compiles for itself.
+_SHARE = WORTH_OPTIMIZING
+# Before the names of an instance's fields, where they stand beside other names.
+_FIELD = "case."
 
 
 def verify(
@@ -60,7 +71,7 @@ def verify(
     done
         Called with 1 after every statement, from any thread.
     """
-    runner = Runner(_LARGE if count > 20 * _SMALL else _SMALL)
+    runner = Runner(_LARGE if count > 20 * _SMALL else _SMALL, local_devices())
 
     def both(statement: Statement) -> StatementResult:
         forms = tuple(
@@ -82,14 +93,23 @@ def verify(
 
 
 class Runner:
-    """Evaluates clauses, keeping what it compiled for as long as it lives."""
+    """Evaluates clauses, keeping what it compiled for as long as it lives.
 
-    def __init__(self, batch: int) -> None:
+    Parameters
+    ----------
+    batch
+        Instances evaluated at a time.
+    devices
+        To share the batches of every clause; None for the default device.
+    """
+
+    def __init__(self, batch: int, devices: Sequence[jax.Device] | None = None) -> None:
         self._batch = batch
+        self._devices = devices or (default_device(),)
         self._compiled: dict[Any, Callable[..., Any]] = {}
         self._locks: dict[Any, threading.Lock] = {}
         self._guard = threading.Lock()
-        self._device = threading.Lock()
+        self._running: dict[Any, threading.Lock] = {}
         self.stop = threading.Event()
 
     def form(self, statement: str, name: FormName, form: Form, count: int, seed: int) -> FormResult:
@@ -116,28 +136,26 @@ class Runner:
                 taken = (noise.UNIFORMS, noise.NORMALS)
                 if often:
                     taken = instances.taken(clause.hypotheses, shape)
-                for chunk, size in enumerate(_chunks(number, self._batch)):
-                    if self.stop.is_set():
-                        message = "stopped before the statements were checked"
-                        raise Interrupted(message)
-                    stream = np.random.SeedSequence((key, index, chunk))
-                    source = noise.raw(stream, self._batch, taken)
-                    cases = self._draw(clause.hypotheses, shape, source, often)
-                    values, tolerances = self._conclude(clause, shape, cases, often)
-                    values, tolerances = values[:size], tolerances[:size]
-                    bad = margin.violated(values, tolerances)
-                    undecided += int(np.sum(~bad & ~margin.holds(values, tolerances)))
-                    worst = min(worst, float(np.min(values, initial=np.inf)))
+                work = partial(self._evaluate, clause, shape, (key, index), taken, often)
+                units = split_units(0, number, self._batch)
+                workers = Workers(self._devices[: max(1, number // _SHARE)])
+                for batch in workers.collect(work, None, units, _unheard):
+                    undecided += int(batch.pop("undecided"))
+                    worst = min(worst, float(batch.pop("worst")))
+                    values, tolerances = batch.pop("margin"), batch.pop("tolerance")
                     found += [
                         Evaluated(
                             clause=clause.name,
                             name=None,
                             shape=shape,
-                            case={k: np.asarray(np.asarray(v)[i]) for k, v in cases.items()},
+                            case={
+                                name.removeprefix(_FIELD): np.asarray(value[i])
+                                for name, value in batch.items()
+                            },
                             value=float(values[i]),
                             tolerance=float(tolerances[i]),
                         )
-                        for i in np.flatnonzero(bad)
+                        for i in range(len(values))
                     ]
             explicit = tuple(self._told(clause, instance) for instance in clause.explicit)
             twin = None if clause.twin is None else self.twin(clause, clause.twin)
@@ -152,12 +170,42 @@ class Runner:
             twin=twin,
         )
 
+    def _evaluate(
+        self,
+        clause: Clause,
+        shape: Shape,
+        stream: tuple[Any, int],
+        taken: tuple[int, int],
+        often: bool,
+        _shared: None,
+        unit: Unit,
+        _report: Report,
+    ) -> Payload:
+        """One batch, drawn from its number: how it went, and the instances that are violations."""
+        if self.stop.is_set():
+            message = "stopped before the statements were checked"
+            raise Interrupted(message)
+        numbered = np.random.SeedSequence((*stream, unit.first // self._batch))
+        source = noise.raw(numbered, self._batch, taken)
+        cases = self._draw(clause.hypotheses, shape, source, often)
+        values, tolerances = self._conclude(clause, shape, cases, often)
+        values, tolerances = values[: unit.size], tolerances[: unit.size]
+        bad = margin.violated(values, tolerances)
+        here = np.flatnonzero(bad)
+        return {
+            "undecided": np.asarray(np.sum(~bad & ~margin.holds(values, tolerances))),
+            "worst": np.asarray(np.min(values, initial=np.inf)),
+            "margin": values[here],
+            "tolerance": tolerances[here],
+            **{_FIELD + name: np.asarray(value)[here] for name, value in cases.items()},
+        }
+
     def explicit(self, clause: Clause, instance: Explicit) -> Evaluated:
         """The conclusion at one instance that was written down."""
         case = {name: _exact(value) for name, value in instance.case.items()}
         with jax.enable_x64(True):
             repeated = {
-                name: jnp.broadcast_to(jnp.asarray(value), (self._batch, *value.shape))
+                name: np.broadcast_to(value, (self._batch, *value.shape))
                 for name, value in case.items()
             }
             values, tolerances = self._conclude(clause, instance.shape, repeated)
@@ -177,16 +225,20 @@ class Runner:
         if instance.numbers is None or found.outcome != "refuted":
             return found
         case = {name: jnp.asarray(value) for name, value in found.case.items()}
-        with self._device:
+        with self._one_at_a_time():
             return replace(found, numbers=instance.numbers(instance.shape, case))
 
     def twin(self, clause: Clause, twin: Twin) -> TwinResult:
         """The conclusion without one of the hypotheses, and that it is only this one."""
         with jax.enable_x64(True):
-            case = {name: jnp.asarray(_exact(v)) for name, v in twin.instance.case.items()}
-            with self._device:
-                margins = clause.hypotheses.margins(twin.instance.shape, case)
-                values = {name: float(value) for name, value in margins.items()}
+            shape, hypotheses = twin.instance.shape, clause.hypotheses
+            # Compiled whole: one operation after the other takes many times as long.
+            margins = self._call(
+                ("margins", hypotheses, shape, frozenset(twin.instance.case)),
+                lambda case: hypotheses.margins(shape, case),
+                {name: _exact(value)[None] for name, value in twin.instance.case.items()},
+            )
+            values = {name: float(value[0]) for name, value in margins.items()}
         return TwinResult(twin.drops, values, self.explicit(clause, twin.instance))
 
     def _draw(self, hypotheses: Hypotheses, shape: Shape, source: noise.Raw, often: bool) -> Case:
@@ -203,7 +255,7 @@ class Runner:
     ) -> tuple[np.ndarray, np.ndarray]:
         # An instance may carry more fields than the conclusion reads; they are part of its inputs.
         key = ("conclude", clause.conclusion, shape, frozenset(cases))
-        often = often or (*key, True) in self._compiled
+        often = often or (default_device(), *key, True) in self._compiled
         value, tolerance = self._call(
             (*key, often),
             lambda case: clause.conclusion(shape, case),
@@ -221,7 +273,8 @@ class Runner:
         often: bool = False,
         thorough: bool = False,
     ) -> Any:
-        """``function`` on a batch, compiled at the first call with this key."""
+        """``function`` on a batch, compiled for this device at the first call with this key."""
+        key = (default_device(), *key)
         with self._guard:
             lock = self._locks.setdefault(key, threading.Lock())
         with lock:
@@ -230,9 +283,19 @@ class Runner:
                 options = {} if thorough else quick_options(often)
                 lowered = jax.jit(jax.vmap(function)).lower(*arguments)
                 self._compiled[key] = lowered.compile(compiler_options=options)
-        # One at a time: computations that share XLA's thread pool can block each other.
-        with self._device:
+        with self._one_at_a_time():
             return jax.block_until_ready(self._compiled[key](*arguments))
+
+    def _one_at_a_time(self) -> threading.Lock:
+        """Computations that share XLA's thread pool, as a host's do, can block each other."""
+        device = default_device()
+        with self._guard:
+            place = None if device.platform == "cpu" else device
+            return self._running.setdefault(place, threading.Lock())
+
+
+def _unheard(_done: int) -> None:
+    """Progress is told by statements."""
 
 
 def _exact(value: Any) -> np.ndarray:
@@ -251,7 +314,3 @@ def _divide(count: int, shares: np.ndarray) -> list[int]:
     exact = np.cumsum(shares) / np.sum(shares) * count
     parts = np.diff(np.concatenate([[0], np.round(exact)])).astype(int)
     return [max(1, int(part)) for part in parts]
-
-
-def _chunks(count: int, batch: int) -> Sequence[int]:
-    return [min(batch, count - first) for first in range(0, count, batch)]

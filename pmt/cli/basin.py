@@ -1,12 +1,24 @@
 """`pmt basin`: which fraction of the initial conditions of a system ends where."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from pmt.cli import answers, screen
+from pmt.cli.basin_lines import escape_words, shares, summary, table
+from pmt.cli.basin_resume import request_of, resumable, unfinished
 from pmt.cli.exits import Status
+from pmt.cli.hosts import (
+    HOST_TIMEOUT,
+    Coordinator,
+    HostTimeout,
+    Place,
+    ProcessCount,
+    ProcessId,
+    last_words,
+    supervised,
+)
 from pmt.cli.interrupts import between_pieces
 from pmt.cli.options import (
     Device,
@@ -32,9 +44,6 @@ from pmt.cli.system_options import (
 )
 from pmt.errors import RequestError
 from pmt.files import prepare_output_directory, write_json
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 Samples = Annotated[
     int,
@@ -105,6 +114,17 @@ Directions = Annotated[
     int,
     typer.Option("--directions", min=1, metavar="N", help="--lost: random tangent directions."),
 ]
+Chunk = Annotated[
+    int | None,
+    typer.Option(
+        "--chunk",
+        min=1,
+        metavar="N",
+        help="Initial conditions side by side on a device; chosen by the size of the system if "
+        "not given.",
+        show_default=False,
+    ),
+]
 
 _TOKENS = 6
 
@@ -137,6 +157,11 @@ def basin(
     overwrite: Overwrite = False,
     dtype: Dtype = "float64",
     device: Device = None,
+    chunk: Chunk = None,
+    coordinator: Coordinator = None,
+    num_processes: ProcessCount = None,
+    process_id: ProcessId = None,
+    host_timeout: HostTimeout = HOST_TIMEOUT,
 ) -> int:
     """Which fraction of the initial conditions ends where.
 
@@ -144,10 +169,17 @@ def basin(
     split, polygonal and clustered states, cycles, and what the budget of steps leaves unresolved,
     each with a confidence interval. With --out it draws them.
 
+    All devices share the work, and with --coordinator those of several hosts; the numbers do not
+    depend on how many there are. With --out a run that is stopped keeps what it has finished, and
+    the same command goes on with it.
+
     Ends with status 0, or with 1 if --width was asked for and --samples did not suffice.
 
     For instance: pmt basin --value diag:1,0.5,-0.3 --query-key diag:2,0,0 --alpha 0.2 --tokens 6
     """
+    spot = Place(coordinator, num_processes, process_id, host_timeout)
+    if spot.several and (ended := supervised(host_timeout)) is not None:
+        return ended
     place = Placement(lost or "random", index, tokens if lost is None else None, split, signs)
     place.check()
     described = requested_system(
@@ -166,39 +198,58 @@ def basin(
         message = f"--map is for d = 3, and this system has d = {described.dimension}"
         raise RequestError(message)
     with between_pieces() as listen:
-        platform = start_backend(device, dtype)
-        from pmt import spectral
-        from pmt.stability.basin import basin_fractions
+        with spot.joined() as hosts:
+            platform = start_backend(device, dtype)
+            import jax
 
-        built = described.build(dtype)
-        point = None
-        if lost is not None:
-            point = _point(place, built, tokens, n)
-            n = len(point)
-        require_affordable(built, n)
-        pairs = spectral.eigenpairs(spectral.layer_matrix(built))
-        folder = out and prepare_output_directory(out, writer="pmt basin", overwrite=overwrite)
-        screen.show(*answers.system_lines(described, pairs.values))
-        listen()
-        with screen.progress("initial conditions", total=samples) as advance:
+            from pmt import spectral
+            from pmt.parallel.workers import Workers
+            from pmt.stability.basin import basin_fractions
 
-            def heed(done: int) -> None:
-                advance(done)
-                listen()
+            built = described.build(dtype)
+            point = None
+            if lost is not None:
+                point = _point(place, built, tokens, n)
+                n = len(point)
+            require_affordable(built, n)
+            asked: dict[str, Any] = {
+                "tokens": n,
+                "samples": samples,
+                "width": width,
+                "confidence": confidence,
+                "method": interval,
+                "seed": seed,
+                "max_steps": max_steps,
+                "tolerance": tolerance,
+                "chunk": chunk,
+            }
+            request = request_of(described, asked, dtype, platform)
+            if hosts is not None:
+                hosts.require_same(request)
+            writes = hosts is None or hosts.first
+            folder = store = None
+            if out is not None and writes:
+                folder = prepare_output_directory(out, writer="pmt basin", overwrite=overwrite)
+                store = unfinished(folder, request, overwrite)
+            pairs = spectral.eigenpairs(spectral.layer_matrix(built))
+            if writes:
+                screen.show(*answers.system_lines(described, pairs.values))
+            listen()
+            devices = tuple(jax.local_devices(backend=platform))
+            with (
+                resumable(store),
+                screen.progress("initial conditions", total=samples) as advance,
+            ):
 
-            found = basin_fractions(
-                built,
-                n,
-                samples=samples,
-                width=width,
-                confidence=confidence,
-                method=interval,
-                seed=seed,
-                max_steps=max_steps,
-                tolerance=tolerance,
-                progress=heed,
-            )
-        screen.show(*_lines(found), _table(found))
+                def heed(done: int) -> None:
+                    advance(done)
+                    listen()
+
+                workers = Workers(devices, store, hosts)
+                found = basin_fractions(built, workers=workers, progress=heed, **asked)
+        if hosts is not None and not hosts.first:
+            return last_words(hosts, found)
+        screen.show(*summary(found), table(found))
         report = {
             "schema": "pmt.basin/1",
             "system": described.document(),
@@ -216,14 +267,14 @@ def basin(
             drawn["fractions"] = figures.fraction_bars(found, f"{described.kind}, {n} tokens")
         if map_ is not None:
             mapped = _map(built, n, seed, map_, max_steps, tolerance, listen)
-            screen.show(answers.line("map", _shares(mapped.attractors)))
+            screen.show(answers.line("map", shares(mapped.attractors)))
             report["map"] = _map_document(mapped)
             if folder is not None:
                 drawn["map"] = figures.sphere_basins(mapped, "start of the first token")
             listen()
         if point is not None:
             escape = _escape(built, point, directions, seed, max_steps, tolerance, listen)
-            screen.show(answers.line("lost", _escape_words(escape)))
+            screen.show(answers.line("lost", escape_words(escape)))
             report["lost"] = escape.as_dict()
             if folder is not None:
                 drawn["lost"] = figures.escape_figure(escape, f"{lost} point")
@@ -234,46 +285,9 @@ def basin(
                 save(figure, folder, name)
         if json is not None:
             write_json(json, report)
+        if store is not None:
+            store.discard()
         return Status.DONE if found.reached else Status.ANSWER_IS_NO
-
-
-def _lines(found: Any) -> list[str]:
-    runs = f"{found.samples:,} of {found.tokens} tokens (seed {found.seed}), "
-    runs += f"{found.mean_steps:.0f} steps each of at most {found.max_steps}"
-    share = found.unresolved
-    lines = [answers.line("runs", runs)]
-    if found.width is not None:
-        what = "reached" if found.reached else "not reached"
-        lines.append(answers.line("width", f"{found.width:g} {what}"))
-    if share.count:
-        words = f"{share.count} runs, {share.fraction:.3%}, may belong to any basin"
-        lines.append(answers.line("unresolved", words))
-    return lines
-
-
-def _table(found: Any) -> "Table":
-    from rich.table import Table
-
-    title = f"where they end, with {found.confidence:.4g} {found.method} intervals"
-    table = Table("attractor", title=title, title_justify="left", title_style="")
-    for name in ("runs", "fraction", "interval", "radius"):
-        table.add_column(name, justify="right")
-    table.add_column("verdict")
-    for each in found.attractors:
-        share, radius = each.share, each.spectral_radius
-        table.add_row(
-            each.name,
-            str(share.count),
-            f"{share.fraction:.5f}",
-            f"[{share.low:.5f}, {share.high:.5f}]",
-            "" if radius is None else f"{radius:.6g}",
-            each.verdict or "",
-        )
-    return table
-
-
-def _shares(attractors: Any) -> str:
-    return ", ".join(f"{each.name} {each.share.fraction:.1%}" for each in attractors)
 
 
 def _map(
@@ -346,17 +360,4 @@ def _escape(
         max_steps=max_steps,
         tolerance=tolerance,
         progress=lambda _done: listen(),
-    )
-
-
-def _escape_words(escape: Any) -> str:
-    parts = [
-        f"{p:.0%} {radius:.3f}" if radius < float("inf") else f"{p:.0%} beyond {escape.reach:.3g}"
-        for p, radius in escape.quantiles
-    ]
-    doubt = f"; {int(escape.doubtful.sum())} not resolved" if escape.doubtful.any() else ""
-    return (
-        f"within the geodesic distance, by quantile of {len(escape.kept)} directions: "
-        + ", ".join(parts)
-        + doubt
     )

@@ -94,6 +94,13 @@ def at_most_one(given: Mapping[str, Any]) -> str | None:
     return present[0] if present else None
 
 
+def gpu() -> Any:
+    """The GPU that ``start_backend`` was asked for, as a `jax.Device`."""
+    import jax
+
+    return jax.devices("gpu")[0]
+
+
 def start_backend(device: DeviceName | None, dtype: DtypeName) -> str:
     """Set the platform and precision for this process, start JAX, and return the platform's name.
 
@@ -107,11 +114,12 @@ def start_backend(device: DeviceName | None, dtype: DtypeName) -> str:
     jax.config.update("jax_enable_x64", dtype == "float64")
     try:
         if device is None:
-            return jax.devices()[0].platform
+            return jax.local_devices()[0].platform
         # The host computes eigenpairs, so it stays in reach.
         wanted = {"cpu": "cpu", "gpu": "cuda,cpu", "tpu": "tpu,cpu"}[device]
         jax.config.update("jax_platforms", wanted)
-        first = jax.devices(device)[0]
+        # With several processes the others' devices are listed too.
+        first = jax.local_devices(backend=device)[0]
     except RuntimeError as error:
         reason = " ".join(str(error).split("\n", 1)[0].split()).rstrip(".")
         message = (
@@ -119,5 +127,7 @@ def start_backend(device: DeviceName | None, dtype: DtypeName) -> str:
             "install the accelerator's extra, or give --device cpu"
         )
         raise RequestError(message) from error
-    jax.config.update("jax_default_device", first)
+    # A default says that the other devices are to be left alone, so not where it is one already.
+    if first != jax.local_devices()[0]:
+        jax.config.update("jax_default_device", first)
     return first.platform

@@ -85,6 +85,18 @@ def chunk_size(formulation: Formulation, n: int, d: int, itemsize: int) -> int:
     return int(np.clip(_CACHE[formulation] // each // 16 * 16, 16, 512))
 
 
+def size_for(system: Any, x0: Any) -> int | None:
+    """How many starts run at a time where there are many of the kind of ``x0``; None for all.
+
+    Their number need then be no multiple of anything else to be run without idle places, and
+    another number compiles nothing.
+    """
+    formulation = choose_formulation(system, x0)
+    if formulation is None:
+        return None
+    return chunk_size(formulation, x0.shape[1], x0.shape[2], x0.dtype.itemsize)
+
+
 def simulate_many(
     formulation: Formulation,
     system: Any,

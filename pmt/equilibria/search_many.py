@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
-from scipy.optimize import linear_sum_assignment
 
 from pmt import attention, sphere
 from pmt.dynamics.outcome import Outcome
@@ -148,6 +147,9 @@ def distance_modulo_symmetry(
     The matching minimises the sum of squared chords; with ``permute=False`` token i is matched
     with token i.
     """
+    # A fifth of a second, for those alone who need it.
+    from scipy.optimize import linear_sum_assignment
+
     first, second = np.asarray(x, np.float64), np.asarray(y, np.float64)
     best = np.inf
     for sign in (1.0, -1.0):

@@ -9,7 +9,7 @@ import numpy as np
 from pmt.equilibria import classify
 from pmt.equilibria.classify import KINDS
 from pmt.stability.intervals import Method, binomial_interval
-from pmt.stability.runs import End, Seen
+from pmt.stability.tally import End, Seen
 from pmt.stability.verdict import Verdict, analyze, has_closed_form
 
 # Largest n(d - 1) whose dense multipliers are worth a verdict on one representative.

@@ -17,9 +17,12 @@ from pmt.dynamics.simulate import check_tokens
 from pmt.dynamics.systems import check_system
 from pmt.errors import RequestError
 from pmt.numerics import AnyArray, epsilon, require_count
+from pmt.parallel.workers import Workers
 from pmt.stability.attractor import Attractor, Share, describe_end
 from pmt.stability.intervals import Method, binomial_interval
-from pmt.stability.runs import Runs
+from pmt.stability.runs import whole_blocks
+from pmt.stability.spread import RunSettings, run_recorded, run_samples
+from pmt.stability.tally import Tally
 
 Sampler = Callable[[PRNGKeyArray], Array]
 """From a key to one initial condition, unit tokens ``(n, d)``; traceable by JAX."""
@@ -102,6 +105,7 @@ def basin_fractions(
     max_period: int = 64,
     verdicts: bool = True,
     chunk: int | None = None,
+    workers: Workers | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Basins:
     """Runs random initial conditions to their ends and counts where they end.
@@ -116,6 +120,8 @@ def basin_fractions(
     ``max_period`` are looked for. What is left is ``unresolved`` and counted as such.
 
     Memory does not grow with the number of samples: runs that are over make room for new ones.
+    The samples are run in units (``pmt.stability.spread``) by all ``workers``; how many devices and
+    hosts these are changes nothing in the result, and every host gets the same.
 
     With ``width``, samples are added in rounds until all intervals are that narrow or the budget
     ``samples`` is spent. The number of samples then depends on the counts, so that the coverage of
@@ -135,11 +141,14 @@ def basin_fractions(
       tolerance: of the classes, as for ``classify``; 64 sqrt(eps) of the dtype if None.
       max_period: longest cycle that is looked for, at least 1.
       verdicts: whether one state of every attractor is analysed.
-      chunk: how many samples run side by side; chosen by n and d if None.
-      progress: called with the number of samples that have just ended.
+      chunk: how many samples run side by side on a device; chosen by n and d if None.
+      workers: devices, hosts, and where finished units are kept; all local devices if None.
+      progress: called with the number of samples that have just ended, or with 0.
 
     Raises:
-      RequestError: a ``LayerStack``, a number out of range, a sampler whose states do not fit.
+      RequestError: a ``LayerStack``, a number out of range, a sampler whose states do not fit, a
+        device without the memory for ``chunk`` samples.
+      IncompleteError: another host stopped.
     """
     _check(system, tokens=tokens, samples=samples, max_steps=max_steps, max_period=max_period)
     _check(system, chunk=1 if chunk is None else chunk)
@@ -155,22 +164,24 @@ def basin_fractions(
     shape = (tokens, system.layer_matrix.shape[-1])
     if sampler is None:
         sampler = _uniform_sampler(*shape, str(dtype))
-    runs = Runs(
-        system=system,
-        starts=_starts(sampler, seed, shape, dtype),
+    settings = RunSettings(
+        starts=partial(_starts, sampler, seed, shape, dtype),
         shape=shape,
         max_steps=max_steps,
         tolerance=tolerance,
         max_period=max_period,
         chunk=chunk or _default_chunk(*shape),
-        progress=progress or (lambda _done: None),
     )
+    settings.starts()
+    workers, tally = workers or Workers(), Tally()
     done, interval = 0, partial(binomial_interval, confidence=confidence, method=method)
     goal = samples if width is None else min(samples, _FIRST)
     while True:
-        runs.run(done, goal)
+        tally.plus(
+            run_samples(settings, system, done, goal, workers, progress or (lambda _done: None))
+        )
         done = goal
-        bounds = [interval(seen.count, done) for seen in runs.ends.values()]
+        bounds = [interval(seen.count, done) for seen in tally.ends.values()]
         widest = max(high - low for low, high in bounds)
         if done >= samples or width is None or widest <= width:
             break
@@ -185,13 +196,13 @@ def basin_fractions(
         confidence=confidence,
         method=method,
         tolerance=tolerance,
-        max_steps=runs.max_steps,
+        max_steps=whole_blocks(max_steps),
         width=width,
         reached=width is None or widest <= width,
-        mean_steps=runs.steps / done,
+        mean_steps=tally.steps / done,
         dtype=str(dtype),
     )
-    found = sorted(runs.ends.items(), key=lambda each: (-each[1].count, each[1].first))
+    found = sorted(tally.ends.items(), key=lambda each: (-each[1].count, each[1].first))
     attractors = tuple(
         describe_end(system, end, seen, frame._share(seen.count), verdicts) for end, seen in found
     )
@@ -225,6 +236,7 @@ def attractors_reached(
     max_period: int = 64,
     verdicts: bool = False,
     chunk: int | None = None,
+    workers: Workers | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Reached:
     """Where given initial conditions end, by the rules of ``basin_fractions``.
@@ -232,6 +244,7 @@ def attractors_reached(
     Args:
       x0: unit tokens.
       system, max_steps, tolerance, max_period, verdicts, chunk, progress: as there.
+      workers: devices of this host; all if None.
 
     Raises:
       RequestError: as there, and initial conditions that do not fit the system.
@@ -242,31 +255,32 @@ def attractors_reached(
     if given.ndim != 3 or not len(given):
         raise RequestError(f"x0 has shape {given.shape}; expected (batch, n, d) with some states")
     shape = (given.shape[1], given.shape[2])
-    states = np.empty_like(given)
-    runs = Runs(
-        system=system,
-        starts=lambda numbers: given[numbers],
+    settings = RunSettings(
+        starts=lambda: lambda numbers: given[numbers],
         shape=shape,
         max_steps=max_steps,
         tolerance=class_tolerance(tolerance, given.dtype),
         max_period=max_period,
         chunk=chunk or min(_default_chunk(*shape), _FEW * ceil(len(given) / _FEW)),
-        progress=progress or (lambda _done: None),
-        labels=np.zeros(len(given), np.int64),
-        states=states,
+        record=True,
     )
-    runs.run(0, len(given))
+    report = progress or (lambda _done: None)
+    pieces = run_recorded(settings, system, len(given), workers or Workers(), report)
+    tally, states = Tally(), np.empty_like(given)
+    for piece in pieces:
+        tally.plus(Tally.of(piece))
     # Numbered by first sample, whatever finished first.
-    places = sorted(runs.ends, key=lambda end: runs.ends[end].first)
+    position = {end: place for place, end in enumerate(tally.places())}
+    label = np.zeros(len(given), np.int64)
+    for piece in pieces:
+        here = [position[end] for end in Tally.of(piece).places()]
+        label[piece["run"]] = np.array(here, np.int64)[piece["place"]]
+        states[piece["run"]] = piece["last"]
     attractors = []
-    for end in places:
-        share = Share.of(runs.ends[end].count, len(given), 0.95, "wilson")
-        attractors.append(describe_end(system, end, runs.ends[end], share, verdicts))
-    renumbered = np.empty(len(places), np.int64)
-    for position, end in enumerate(places):
-        renumbered[runs.order[end]] = position
-    label = renumbered[runs.labels]
-    return Reached(tuple(attractors), label, states, runs.tolerance, runs.max_steps)
+    for end, seen in ((end, tally.ends[end]) for end in position):
+        share = Share.of(seen.count, len(given), 0.95, "wilson")
+        attractors.append(describe_end(system, end, seen, share, verdicts))
+    return Reached(tuple(attractors), label, states, settings.tolerance, whole_blocks(max_steps))
 
 
 def sample_starts(
@@ -295,14 +309,15 @@ def _starts(
     sampler: Sampler, seed: int, shape: tuple[int, int], dtype: Any
 ) -> Callable[[np.ndarray], np.ndarray]:
     key = jax.random.key(seed)
-    given = jax.eval_shape(sampler, key)
-    if given.shape != shape or given.dtype != dtype:
+    size = max(1, min(_DRAWN, _NUMBERS // (shape[0] * shape[1])))
+    # As it will be called, so that the sampler is traced once.
+    given = _draw.eval_shape(sampler, key, jax.ShapeDtypeStruct((size,), jnp.uint32))
+    if given.shape[1:] != shape or given.dtype != dtype:
         raise RequestError(
-            f"the sampler gives a state of shape {given.shape} and dtype {given.dtype}; expected "
-            f"{shape} and {dtype}"
+            f"the sampler gives a state of shape {given.shape[1:]} and dtype {given.dtype}; "
+            f"expected {shape} and {dtype}"
         )
     kept: dict[int, np.ndarray] = {}
-    size = max(1, min(_DRAWN, _NUMBERS // (shape[0] * shape[1])))
 
     def drawn(block: int) -> np.ndarray:
         """Initial conditions in blocks of one size, so that drawing is compiled once."""

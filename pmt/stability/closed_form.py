@@ -129,6 +129,13 @@ def _one_head(
             slack = (abs(alpha) * radius + 8 * eps * scale) / factors.min()
             parts.append(_symmetrizable(small, slack))
         return concatenate(parts)
+    if not np.triu(weights, 1).any():
+        # Triangular, as with causal attention: the multipliers stand on the diagonal.
+        own = np.diagonal(weights)
+        values = (1.0 + steps[:, None] * own[None]) / factors[None]
+        slack = abs(alpha) * others.radius[:, None] * own[None] + 8 * eps * size[:, None]
+        radius = slack / factors[None] + 8 * eps * np.abs(values)
+        return BoundedEigenvalues(values.reshape(-1), radius.reshape(-1))
     matrices = np.eye(n)[None] + steps[:, None, None] * weights[None]
     matrices = matrices / factors[None, :, None]
     norm = np.linalg.norm(weights, 2)

@@ -2,16 +2,19 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import reduce
 from math import ceil
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pmt.dynamics import Outcome, detect_period, simulate
+from pmt.dynamics import Outcome, chunked, detect_period, simulate
 from pmt.equilibria.classify import KINDS
-from pmt.stability.ending import measure, read_ends, real_axes
+from pmt.parallel.units import Payload
+from pmt.stability.ending import Measured, measure, read_ends, real_axes
+from pmt.stability.tally import End, Seen, Tally
 
 # Steps between two looks at a run.
 _BLOCK = 64
@@ -22,43 +25,20 @@ _LARGE = 2048
 _CYCLE, _UNDEFINED, _NONFINITE = len(KINDS), len(KINDS) + 1, len(KINDS) + 2
 
 
-@dataclass(frozen=True)
-class End:
-    """A place where runs end; runs are counted apart by what two of these differ in.
+class Waiting(NamedTuple):
+    """Runs that are not over: their numbers, the blocks they have made, and their states."""
 
-    Attributes: as of ``pmt.stability.basin.Attractor``; ``index`` −1 for none, ``positive`` the
-    number of tokens at +v, ``clusters`` and ``period`` 0 where they mean nothing.
-    """
+    number: np.ndarray
+    age: np.ndarray
+    x: np.ndarray
 
-    kind: str
-    index: int = -1
-    positive: int = 0
-    collinear: bool = False
-    clusters: int = 0
-    period: int = 0
+    def plus(self, other: "Waiting") -> "Waiting":
+        """These and the others."""
+        return Waiting(*(np.concatenate(pair) for pair in zip(self, other, strict=True)))
 
-    def name(self, tokens: int) -> str:
-        """In words, different for different places."""
-        line = " on one line" if self.collinear else ""
-        where = f"v{self.index + 1}" if self.index >= 0 else "a repeated eigenspace"
-        if self.kind == "consensus":
-            side = "" if self.index < 0 else "+" if self.positive else "-"
-            return f"consensus at {side}{where}" if side else f"consensus in {where}"
-        if self.kind == "bipartite":
-            place = f"along {where}" if self.index >= 0 else f"in {where}"
-            return f"bipartite {self.positive}+{tokens - self.positive} {place}"
-        if self.kind == "clustering":
-            return f"{self.clusters} cluster{'' if self.clusters == 1 else 's'}{line}"
-        return f"{self.period}-cycle" if self.kind == "cycle" else f"{self.kind}{line}"
-
-
-@dataclass
-class Seen:
-    """How many runs ended at a place, and the one of smallest number among them."""
-
-    count: int
-    first: int
-    state: np.ndarray
+    def where(self, chosen: Any) -> "Waiting":
+        """Some of them."""
+        return Waiting(*(each[chosen] for each in self))
 
 
 @dataclass
@@ -73,11 +53,9 @@ class Runs:
       tolerance, max_period: as for ``basin_fractions``.
       chunk: number of slots.
       progress: called with the number of runs that have just ended.
-      ends: the places, and what was seen there.
-      order: the places in the order in which they were first seen; ``labels`` counts by it.
-      labels, states: for each run the number of its place and its last state, where arrays to be
-        filled were given.
-      steps: made in all, up to the looks that found the runs at their ends.
+      record: whether ``recorded`` is filled.
+      tally: where they ended.
+      recorded: numbers of runs, the place where they ended, and their last states.
     """
 
     system: Any
@@ -88,64 +66,87 @@ class Runs:
     max_period: int
     chunk: int
     progress: Callable[[int], None] = lambda _done: None
-    labels: np.ndarray | None = None
-    states: np.ndarray | None = None
-    ends: dict[End, Seen] = field(default_factory=dict)
-    order: dict[End, int] = field(default_factory=dict)
-    steps: int = 0
+    record: bool = False
+    tally: Tally = field(default_factory=Tally)
+    recorded: list[tuple[np.ndarray, End, np.ndarray]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.blocks = ceil(self.max_steps / _BLOCK)
         self.block = ceil(self.max_steps / self.blocks)
-        self.max_steps = self.block * self.blocks
         self.dtype = np.dtype(self.system.layer_matrix.dtype)
         self._axes = jnp.asarray(real_axes(self.system), self.dtype)
+        some = jnp.zeros((self.chunk, *self.shape), self.dtype)
+        # Where cache-sized chunks are run anyway, no more of them than needed.
+        self.piece = chunked.size_for(self.system, some) or self.chunk
 
-    def run(self, first: int, last: int) -> None:
-        """Runs number ``first`` to ``last`` − 1, all to their ends."""
-        number, age = np.zeros(0, np.int64), np.zeros(0, np.int64)
-        x = np.zeros((0, *self.shape), self.dtype)
-        late: list[tuple[np.ndarray, np.ndarray]] = []
-        while first < last or len(number):
-            new = np.arange(first, min(last, first + self.chunk - len(number)))
+    def none(self) -> Waiting:
+        """No runs."""
+        return self.none_of(self.shape, self.dtype)
+
+    @staticmethod
+    def none_of(shape: tuple[int, int], dtype: Any) -> Waiting:
+        """No runs, with states of this shape and dtype."""
+        numbers = np.zeros(0, np.int64)
+        return Waiting(numbers, numbers, np.zeros((0, *shape), dtype))
+
+    def run(self, first: int, last: int, begun: Waiting | None = None, idle: int = 0) -> Waiting:
+        """Runs those that have begun and numbers ``first`` to ``last`` − 1 to their ends.
+
+        As soon as at most ``idle`` of them are left, these are returned as they are.
+        """
+        now = self.none() if begun is None else begun
+        queue, now = now.where(slice(self.chunk, None)), now.where(slice(self.chunk))
+        late = []
+        while first < last or len(queue.number) or len(now.number) > idle:
+            free = self.chunk - len(now.number)
+            now, queue = now.plus(queue.where(slice(free))), queue.where(slice(free, None))
+            free = self.chunk - len(now.number)
+            new = np.arange(first, max(first, min(last, first + free)))
             if len(new):
-                x = np.concatenate([x, self.starts(new)])
-                number = np.concatenate([number, new])
-                age = np.concatenate([age, np.zeros_like(new)])
+                now = now.plus(Waiting(new, np.zeros_like(new), self.starts(new)))
                 first += len(new)
-            x, over, spent = self._advance(x, number, age)
-            self.steps += self.block * len(number)
-            age += 1
-            late.append((number[spent], x[spent]))
-            if sum(len(numbers) for numbers, _ in late) >= self.chunk:
+            moved, over, spent = self._advance(now)
+            self.tally.steps += self.block * len(now.number)
+            late.append(moved.where(spent))
+            if sum(len(each.number) for each in late) >= self.chunk:
                 self._count_late(late)
                 late = []
             self.progress(int(over.sum()))
-            number, age, x = number[~over], age[~over], x[~over]
+            now = moved.where(~over)
         self._count_late(late)
+        return now
+
+    def arrays(self, waiting: Waiting) -> Payload:
+        """The tally, what was recorded, and the runs that are not over, as arrays."""
+        found = {**self.tally.arrays(self.shape, self.dtype), **waiting._asdict()}
+        if self.record:
+            places = {end: place for place, end in enumerate(self.tally.places())}
+            numbers = [np.full(len(n), places[end]) for n, end, _ in self.recorded]
+            found["place"] = np.concatenate([np.zeros(0, np.int64), *numbers])
+            found["run"] = np.concatenate([self.none().number, *(n for n, _, _ in self.recorded)])
+            found["last"] = np.concatenate([self.none().x, *(x for _, _, x in self.recorded)])
+        return found
 
     def padded(self, values: np.ndarray) -> np.ndarray:
-        """Repeated up to one of two lengths, so that little is compiled and few slots idle."""
-        small = self.chunk // 16
-        # A second shape is worth its compilation only where a chunk is much work.
-        worth = self.chunk >= _LARGE and len(values) <= small
-        size = small if worth else self.chunk
+        """Repeated up to whole pieces, so that little is compiled and few slots idle."""
+        size = -(-len(values) // self.piece) * self.piece
+        if self.piece == self.chunk >= _LARGE and len(values) <= self.chunk // 16:
+            # A second shape is worth its compilation only where a chunk is much work.
+            size = self.chunk // 16
         return np.resize(values, (size, *values.shape[1:]))
 
-    def _advance(
-        self, x: np.ndarray, number: np.ndarray, age: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """A block of steps: the new states, which runs are over, and which only by their budget.
+    def _advance(self, now: Waiting) -> tuple[Waiting, np.ndarray, np.ndarray]:
+        """A block of steps: the runs after it, which are over, and which only by their budget.
 
         Runs that ended at a place of their own are counted, those whose budget ended not yet.
         """
-        count = len(x)
+        count = len(now.number)
         moved = simulate(
-            self.system, jnp.asarray(self.padded(x)), self.block, keep="last", observables={}
+            self.system, jnp.asarray(self.padded(now.x)), self.block, keep="last", observables={}
         )
-        found = measure(self.system, moved.x, self._axes, jnp.asarray(self.tolerance, self.dtype))
-        state, code = np.asarray(moved.x)[:count], np.asarray(moved.result)[:count]
-        found = jax.tree.map(lambda leaf: np.asarray(leaf)[:count], found)
+        state, code = np.asarray(moved.x), np.asarray(moved.result)[:count]
+        found = self._measured(state, count)
+        state = state[:count]
         ends = read_ends(found, self.tolerance)
         kind = np.where(ends.settled, ends.kind, np.where(ends.cycle, _CYCLE, -1))
         kind[code == Outcome.CANCELLED] = _UNDEFINED
@@ -155,43 +156,64 @@ class Runs:
         over = kind >= 0
         for row in np.unique(table[over], axis=0):
             here = over & (table == row).all(axis=1)
-            self._count(_as_end(*(int(value) for value in row)), number[here], state[here])
-        spent = ~over & (age + 1 >= self.blocks)
-        return state, over | spent, spent
+            self._count(_as_end(*(int(value) for value in row)), now.number[here], state[here])
+        spent = ~over & (now.age + 1 >= self.blocks)
+        return Waiting(now.number, now.age + 1, state), over | spent, spent
+
+    def _measured(self, states: np.ndarray, count: int) -> Measured:
+        """``measure``, in pieces of one shape, of the first ``count`` states; NumPy."""
+        size = min(self.piece, len(states))
+        tolerance = jnp.asarray(self.tolerance, self.dtype)
+        # All of them under way before the first is waited for.
+        parts = [
+            measure(self.system, states[at : at + size], self._axes, tolerance)
+            for at in range(0, len(states), size)
+        ]
+        return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:count], *parts)
 
     def _count(self, end: End, numbers: np.ndarray, states: np.ndarray) -> None:
         least = int(np.argmin(numbers))
-        first, state = int(numbers[least]), states[least].copy()
-        seen = self.ends.setdefault(end, Seen(0, first, state))
-        seen.count += len(numbers)
-        if first < seen.first:
-            seen.first, seen.state = first, state
-        label = self.order.setdefault(end, len(self.order))
-        if self.labels is not None:
-            self.labels[numbers] = label
-        if self.states is not None:
-            self.states[numbers] = states
+        self.tally.count(end, Seen(len(numbers), int(numbers[least]), states[least].copy()))
+        if self.record:
+            self.recorded.append((numbers, end, states))
 
-    def _count_late(self, late: list[tuple[np.ndarray, np.ndarray]]) -> None:
+    def _count_late(self, late: list[Waiting]) -> None:
         """Looks for longer cycles where the budget ended."""
-        if not sum(len(numbers) for numbers, _ in late):
-            return
-        all_numbers = np.concatenate([numbers for numbers, _ in late])
-        all_states = np.concatenate([states for _, states in late])
-        for start in range(0, len(all_numbers), self.chunk):
-            numbers = all_numbers[start : start + self.chunk]
-            states = all_states[start : start + self.chunk]
+        every = reduce(Waiting.plus, late, self.none())
+        for start in range(0, len(every.number), self.piece):
+            these = every.where(slice(start, start + self.piece))
+            count = len(these.number)
             run = detect_period(
                 self.system,
-                jnp.asarray(self.padded(states)),
+                jnp.asarray(self.padded(these.x)),
                 transient=0,
                 max_period=self.max_period,
             )
-            period = np.asarray(run.period)[: len(numbers)]
+            period = np.asarray(run.period)[:count]
             for value in np.unique(period):
                 # Period 1: at rest after all, but not clearly in one class.
                 end = End("cycle", period=int(value)) if value > 1 else End("unresolved")
-                self._count(end, numbers[period == value], states[period == value])
+                here = period == value
+                self._count(end, these.number[here], these.x[here])
+
+
+def whole_blocks(max_steps: int) -> int:
+    """The budget of a run, rounded up to blocks of equal length."""
+    blocks = ceil(max_steps / _BLOCK)
+    return blocks * ceil(max_steps / blocks)
+
+
+def add(one: Payload, other: Payload) -> Payload:
+    """The tally and the waiting runs of two units, as arrays; the same in whichever order."""
+    tally = Tally.of(one).plus(Tally.of(other))
+    waiting = waiting_of(one).plus(waiting_of(other))
+    waiting = waiting.where(np.argsort(waiting.number))
+    return {**tally.arrays(waiting.x.shape[1:], waiting.x.dtype), **waiting._asdict()}
+
+
+def waiting_of(arrays: Payload) -> Waiting:
+    """The runs that are not over."""
+    return Waiting(arrays["number"], arrays["age"], arrays["x"])
 
 
 def _as_end(kind: int, index: int, positive: int, collinear: int, clusters: int) -> End:

@@ -153,11 +153,13 @@ def consensus_spectrum(
 def attention_spectrum(mask: Any, n: int, dtype: Any) -> Inexact[Array, " n"]:
     """Eigenvalues of the uniform attention over a mask: attention at consensus.
 
-    Full: 1, 0, ..., 0. Causal masks and windows are triangular, so their diagonal is read off:
-    exact where a numerical solver loses digits to Jordan blocks.
+    Full: 1, 0, ..., 0; causal: 1, 1/2, ..., 1/n. Causal windows are triangular too, so their
+    diagonal is read off: exact where a numerical solver loses digits to Jordan blocks.
     """
     if isinstance(mask, attention.Full):
         return jnp.zeros(n, dtype).at[0].set(1.0)
+    if isinstance(mask, attention.Causal):
+        return 1.0 / jnp.arange(1, n + 1, dtype=dtype)
     weights = attention.uniform_weights(n, mask, dtype)
     if weights.ndim != 2:
         raise RequestError(

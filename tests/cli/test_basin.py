@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pmt.cli import main
-from pmt.cli.basin import _escape_words
+from pmt.cli.basin_lines import escape_words
 from pmt.errors import RequestError
 
 POWER = ["--value", "diag:1,0.4,0.2", "--alpha", "0.5", "--tokens", "1", "--tolerance", "1e-4"]
@@ -44,7 +44,7 @@ def test_what_was_never_lost_is_beyond_the_reach():
     far = SimpleNamespace(
         quantiles=((0.5, 1.2), (0.95, np.inf)), reach=7.695, kept=np.ones(4), doubtful=np.zeros(4)
     )
-    assert "50% 1.200, 95% beyond 7.7" in _escape_words(far)
+    assert "50% 1.200, 95% beyond 7.7" in escape_words(far)
 
 
 def test_intervals_that_stay_too_wide_are_a_no(capsys):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 # Helpers below every room: they mean nothing by themselves and import only each other.
-GROUND = frozenset({"errors", "files", "numerics", "linalg", "condition"})
+GROUND = frozenset({"errors", "files", "numerics", "linalg", "condition", "memory", "parallel"})
 
 ROOMS = (
     "sphere",
@@ -39,7 +39,7 @@ NEVER = frozenset({"torch", "transformers", "tests", "benchmarks", "pytest", "hy
 NEVER_BUT = {("theory.strategies", "hypothesis")}
 
 # What the files of pmt/cli may import at their top, so that help does not wait.
-LIGHT_ROOMS = frozenset({"errors", "files", "cli", "__version__"})
+LIGHT_ROOMS = frozenset({"errors", "files", "memory", "cli", "__version__"})
 HEAVY = frozenset({"jax", "jaxlib", "numpy", "scipy", "matplotlib", "flax", "optax", "rich"})
 
 

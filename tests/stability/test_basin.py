@@ -22,7 +22,7 @@ from pmt.stability import basin
 from pmt.stability.basin import attractors_reached, basin_fractions, sample_starts
 from pmt.stability.ending import measure, read_ends
 from pmt.stability.intervals import binomial_interval, difference_interval
-from pmt.stability.runs import End
+from pmt.stability.tally import End
 from tests.tolerance import assert_close
 from theory.oja_basin import pair_basin
 

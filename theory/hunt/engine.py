@@ -178,7 +178,7 @@ class Engine(Runner):
             steps = 0
             for rate in rates:
                 value, slope = self.slopes(clause, shape, point, batch.kind, careful=careful)
-                with self._device:
+                with self._one_at_a_time():
                     here = [np.asarray(part) for part in point]
                     new, state, has_slope = advance(point, state, slope, jnp.asarray(rate))
                     moved |= np.asarray(has_slope)

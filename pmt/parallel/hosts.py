@@ -1,0 +1,219 @@
+"""Several processes of one run, usually one a host, on JAX's distributed runtime.
+
+The processes share nothing but the runtime's store of keys on process 0: from there each claims the
+next unit when it has time for one, and puts back what the unit gave. There are no collective
+operations, so no process waits for another one in the middle of its work, and a unit gives what it
+gives on one host. The runtime watches that every process is alive. Where one has not been heard of
+for the timeout it ends all of them by aborting; a process of the run therefore needs a parent that
+says so (`pmt` has one for every process).
+"""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+from pmt.errors import IncompleteError, RequestError
+from pmt.files import as_json
+from pmt.parallel.again import AGAIN
+from pmt.parallel.units import Payload, Unit, from_bytes, to_bytes
+
+_STOP = "pmt/stop"
+# Seconds between two questions whether a process has given up.
+_HEED = 1.0
+# Seconds to wait at the end for processes that do not come.
+_LEAVE = 20
+# Seconds between two looks at a key that is waited for.
+_WAIT = 0.1
+
+
+@dataclass
+class Hosts:
+    """The processes of this run; made by ``join_hosts``.
+
+    Attributes:
+      index: of this process, from 0; process 0 keeps the results and writes the files.
+      count: how many there are.
+      client: the runtime's.
+      round: of the reductions made so far; every process makes the same ones.
+      heeded: when the others were last listened to.
+
+    Every method raises ``IncompleteError`` where process 0 cannot be reached.
+    """
+
+    index: int
+    count: int
+    client: Any
+    round: int = 0
+    heeded: float = 0.0
+
+    @property
+    def first(self) -> bool:
+        """Whether this is process 0."""
+        return self.index == 0
+
+    def begin(self, units: list[Unit]) -> list[Unit]:
+        """Process 0 says which units are to be run; the others ask for it."""
+        self.round += 1
+        if self.first:
+            self._call("key_value_set", self._key("units"), json.dumps(units))
+            return units
+        return [Unit(*pair) for pair in json.loads(self._wait(self._key("units")))]
+
+    def require_same(self, request: dict[str, Any]) -> None:
+        """Refuses processes that were asked for different things.
+
+        Raises:
+          RequestError: this process was asked for something else than process 0.
+        """
+        digest = hashlib.sha256(json.dumps(as_json(request), sort_keys=True).encode()).hexdigest()
+        if self.first:
+            self._call("key_value_set", self._key("request"), digest)
+        elif self._wait(self._key("request")).decode() != digest:
+            raise RequestError(
+                f"process {self.index} was given another command than process 0, or has other "
+                "versions; give the same command on every host"
+            )
+
+    def claim(self, units: list[Unit]) -> Unit | None:
+        """The next unit that no process has claimed."""
+        place = int(self._call("key_value_increment", self._key("claimed"), 1)) - 1
+        return units[place] if place < len(units) else None
+
+    def publish(self, unit: Unit, payload: Payload) -> None:
+        """Hands what a unit gave to process 0."""
+        key = self._key(f"done/{unit.first}-{unit.last}")
+        self._call("key_value_set_bytes", key, to_bytes(payload))
+
+    def published(self) -> list[tuple[Unit, Payload]]:
+        """At process 0: what the others have published since it was last asked for."""
+        found = []
+        for key, data in self._call("key_value_dir_get_bytes", self._key("done/")) or ():
+            self._call("key_value_delete", key)
+            first, last = key.rpartition("/")[2].split("-")
+            found.append((Unit(int(first), int(last)), from_bytes(data)))
+        return found
+
+    def end(self, total: Payload) -> None:
+        """Process 0 says what all units together gave."""
+        self._call("key_value_set_bytes", self._key("total"), to_bytes(total))
+
+    def total(self) -> Payload | None:
+        """What all units together gave; None while some are at work."""
+        data = self._ask(self._key("total"))
+        return None if data is None else from_bytes(data)
+
+    def stop(self, why: str) -> None:
+        """Lets the other processes know that this one gives up, so that they end at once."""
+        with suppress(Exception):
+            self._call("key_value_set", _STOP, f"process {self.index} stopped ({why})")
+
+    def heed(self) -> None:
+        """Raises ``IncompleteError`` where a process has said that it gives up."""
+        now = time.monotonic()
+        if now - self.heeded < _HEED:
+            return
+        self.heeded = now
+        said = self._ask(_STOP)
+        if said is not None:
+            raise IncompleteError(f"{said.decode()}; {AGAIN}")
+
+    def leave(self) -> None:
+        """Ends the run for this process, once the others are ready to end too."""
+        with suppress(Exception):
+            jax.distributed.shutdown()
+
+    def _wait(self, key: str) -> bytes:
+        while (said := self._ask(key)) is None:
+            self.heed()
+            time.sleep(_WAIT)
+        return said
+
+    def _ask(self, key: str) -> bytes | None:
+        found = self._call("key_value_try_get_bytes", key)
+        return None if found is None else bytes(found)
+
+    def _call(self, name: str, *arguments: Any) -> Any:
+        """A method of the runtime's client; None where there is no such key."""
+        method: Callable[..., Any] = getattr(self.client, name)
+        try:
+            return method(*arguments)
+        except jax.errors.JaxRuntimeError as error:
+            if str(error).startswith("NOT_FOUND"):
+                return None
+            reason = " ".join(str(error).split("\n", 1)[0].split())
+            raise IncompleteError(f"process 0 cannot be reached ({reason}); {AGAIN}") from error
+
+    def _key(self, name: str) -> str:
+        return f"pmt/{self.round}/{name}"
+
+
+def join_hosts(
+    coordinator: str | None,
+    count: int | None,
+    index: int | None,
+    *,
+    timeout: int = 60,
+    patience: int = 300,
+) -> Hosts:
+    """Makes this process one of a run; before JAX has been used for anything.
+
+    Args:
+      coordinator: ``HOST:PORT`` of process 0, reachable from all; None: found out from the cluster
+        (Slurm, Open MPI, Kubernetes, TPU pods), as by ``jax.distributed.initialize``.
+      count: number of processes; None as before.
+      index: which of them this is, from 0; None as before.
+      timeout: seconds without a sign of life after which a process counts as dead.
+      patience: seconds to wait for all processes to come.
+
+    Raises:
+      RequestError: numbers or an address that make no sense, no cluster that JAX knows.
+      IncompleteError: not all processes came.
+    """
+    if count is not None and index is not None and not 0 <= index < count:
+        raise RequestError(
+            f"process {index} of {count}: the processes are numbered from 0 to {count - 1}"
+        )
+    if coordinator is not None:
+        host, _, port = coordinator.rpartition(":")
+        if not host or not port.isdigit() or not 0 < int(port) < 2**16:
+            raise RequestError(f"the coordinator is {coordinator!r}; expected HOST:PORT")
+    # It would take SIGTERM for itself.
+    jax.config.update("jax_enable_preemption_service", False)
+    # What gRPC logs about its retries is for nobody.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    try:
+        jax.distributed.initialize(
+            coordinator,
+            count,
+            index,
+            initialization_timeout=patience,
+            heartbeat_timeout_seconds=timeout,
+            shutdown_timeout_seconds=min(timeout, _LEAVE),
+        )
+    except ValueError as error:
+        raise RequestError(
+            f"this process cannot tell its place in the run ({str(error).rstrip('.')}); give "
+            "--coordinator HOST:PORT, --num-processes and --process-id, or start it by Slurm or "
+            "Open MPI"
+        ) from error
+    except RuntimeError as error:
+        reason = " ".join(str(error).split("\n", 1)[0].split())
+        raise IncompleteError(
+            f"not all processes came within {patience} s, or process 0 could not be reached "
+            f"({reason}); give the same command on every host again"
+        ) from error
+    return Hosts(jax.process_index(), jax.process_count(), _client())
+
+
+def _client() -> Any:
+    # There is no public name for it; Orbax takes it from here too.
+    from jax._src import distributed
+
+    return distributed.global_state.client

@@ -1,0 +1,178 @@
+"""Whatever there is to work with, behind one interface: devices, hosts, and finished units."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+from pmt.parallel.devices import Claim, default_device, local_devices, run_here, run_on_devices
+from pmt.parallel.hosts import Hosts
+from pmt.parallel.store import UnitStore
+from pmt.parallel.units import Payload, Report, Unit, Work
+
+# Seconds between two looks at what other processes have finished.
+_NAP = 0.2
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Who runs the units.
+
+    Attributes:
+      devices: of this process; None for all local ones, or for the default device where one was
+        chosen with ``jax.default_device``.
+      store: where finished units are kept and looked for; with several processes that of process 0.
+      hosts: the processes of the run; None for this one alone.
+    """
+
+    devices: Sequence[jax.Device] | None = None
+    store: UnitStore | None = None
+    hosts: Hosts | None = None
+
+    def reduce(
+        self,
+        name: str,
+        work: Work,
+        shared: Any,
+        units: Sequence[Unit],
+        add: Callable[[Payload, Payload], Payload],
+        report: Report,
+    ) -> Payload:
+        """The sum of what all units give; the same in every process.
+
+        Args:
+          name: under which finished units are kept; different for different work of a run.
+          work, shared: see ``run_on_devices``; the same in every process, with random numbers from
+            the global indices of the items.
+          units: at least one.
+          add: of what two units give; units come in any order, so it is associative and
+            commutative without rounding.
+          report: called in this thread with the number of items finished since, 0 now and then;
+            what it raises ends the run everywhere.
+
+        Raises:
+          IncompleteError: another process stopped.
+          RequestError: a device is out of memory.
+        """
+        try:
+            return self._reduce(name, work, shared, units, add, report)
+        except BaseException as error:
+            if self.hosts is not None:
+                self.hosts.stop(str(error) or type(error).__name__)
+            raise
+
+    def collect(
+        self, work: Work, shared: Any, units: Sequence[Unit], report: Report
+    ) -> list[Payload]:
+        """What each unit gives, in their order; by the devices of this process alone."""
+        found = dict(self._here(work, shared, _claims(units), report))
+        return [found[unit] for unit in units]
+
+    def _reduce(
+        self,
+        name: str,
+        work: Work,
+        shared: Any,
+        units: Sequence[Unit],
+        add: Callable[[Payload, Payload], Payload],
+        report: Report,
+    ) -> Payload:
+        total: Payload | None = None
+        left = []
+        for unit in units:
+            known = self.store.get(name, unit) if self.store is not None else None
+            if known is None:
+                left.append(unit)
+            else:
+                total = known if total is None else add(total, known)
+                report(unit.size)
+        for unit, payload in self._results(work, shared, left, report):
+            if self.store is not None:
+                self.store.put(name, unit, payload)
+            total = payload if total is None else add(total, payload)
+        if self.hosts is not None:
+            total = _same_everywhere(self.hosts, total, report)
+        if total is None:
+            message = "there are no units to add up"
+            raise ValueError(message)
+        return total
+
+    def _results(
+        self, work: Work, shared: Any, units: list[Unit], report: Report
+    ) -> Iterator[tuple[Unit, Payload]]:
+        """Process 0: all units; the others run some, and yield none."""
+        hosts = self.hosts
+        if hosts is None:
+            yield from self._here(work, shared, _claims(units), report)
+            return
+        todo = hosts.begin(units)
+        missing = set(todo)
+
+        def heed(done: int) -> None:
+            hosts.heed()
+            report(done)
+
+        for each in self._events(work, shared, lambda: hosts.claim(todo), heed):
+            if each is not None and not hosts.first:
+                hosts.publish(*each)
+            elif each is not None:
+                missing.discard(each[0])
+                yield each
+            if hosts.first:
+                yield from _arrived(hosts, missing, report)
+        while hosts.first and missing:
+            _nap(hosts, report)
+            yield from _arrived(hosts, missing, report)
+
+    def _here(
+        self, work: Work, shared: Any, claim: Claim, report: Report
+    ) -> Iterator[tuple[Unit, Payload]]:
+        for each in self._events(work, shared, claim, report):
+            if each is not None:
+                yield each
+
+    def _events(
+        self, work: Work, shared: Any, claim: Claim, report: Report
+    ) -> Iterator[tuple[Unit, Payload] | None]:
+        devices = local_devices() if self.devices is None else tuple(self.devices)
+        # One device needs no thread, unless this one has to listen to other hosts meanwhile.
+        if self.hosts is None and devices == (default_device(),):
+            return run_here(work, shared, claim, report)
+        return run_on_devices(work, shared, claim, devices, report)
+
+
+def _arrived(hosts: Hosts, missing: set[Unit], report: Report) -> Iterator[tuple[Unit, Payload]]:
+    for unit, payload in hosts.published():
+        missing.discard(unit)
+        report(unit.size)
+        yield unit, payload
+
+
+def _same_everywhere(hosts: Hosts, total: Payload | None, report: Report) -> Payload | None:
+    if hosts.first:
+        if total is not None:
+            hosts.end(total)
+        return total
+    while (known := hosts.total()) is None:
+        _nap(hosts, report)
+    return known
+
+
+def _nap(hosts: Hosts, report: Report) -> None:
+    time.sleep(_NAP)
+    hosts.heed()
+    report(0)
+
+
+def _claims(units: Sequence[Unit]) -> Claim:
+    """The units one after the other, to whoever asks."""
+    left, lock = iter(units), threading.Lock()
+
+    def claim() -> Unit | None:
+        with lock:
+            return next(left, None)
+
+    return claim

@@ -1,0 +1,59 @@
+"""Run by a test in a process of its own that has eight devices: prints which numbers differ."""
+
+import json
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pmt.dynamics import SingleHead
+from pmt.parallel.units import split_units
+from pmt.parallel.workers import Workers
+from pmt.stability.basin import attractors_reached, basin_fractions, sample_starts
+
+# Ten units of 64 runs and a part of one; each leaves its last two runs to a unit of such runs.
+OPTIONS = {"chunk": 32, "max_steps": 512, "verdicts": False}
+SAMPLES = 660
+
+
+def differing(devices: list[jax.Device]) -> list[str]:
+    """What is not equal bit by bit on one device and on all."""
+    system = SingleHead(
+        jnp.diag(jnp.array([1.0, -0.5])), jnp.diag(jnp.array([2.0, 0.0])), alpha=0.2
+    )
+    fractions, reached = [], []
+    for some in (devices[:1], devices):
+        workers = Workers(some)
+        fractions.append(
+            basin_fractions(system, 2, samples=SAMPLES, workers=workers, **OPTIONS).as_dict()
+        )
+        x0 = sample_starts(1, np.arange(SAMPLES), 2, 2)
+        reached.append(attractors_reached(system, x0, workers=workers, **OPTIONS))
+    found = {
+        "fractions": fractions[0] == fractions[1] and len(fractions[0]["attractors"]) >= 3,
+        "labels": np.array_equal(reached[0].label, reached[1].label),
+        "states": reached[0].states.tobytes() == reached[1].states.tobytes(),
+        "dtype": reached[1].states.dtype == np.float64,
+    }
+    return [name for name, same in found.items() if not same]
+
+
+def devices_at_work(devices: list[jax.Device]) -> int:
+    """How many devices have run units."""
+
+    def work(shared, unit, report):
+        del unit, report
+        time.sleep(0.02)
+        return {"device": np.array((shared + jnp.ones(())).devices().pop().id)}
+
+    units = split_units(0, 80, 1)
+    found = Workers(devices).collect(work, jnp.zeros(()), units, lambda _done: None)
+    return len({int(each["device"]) for each in found})
+
+
+if __name__ == "__main__":
+    jax.config.update("jax_enable_x64", True)
+    all_devices = jax.local_devices()
+    answer = {"differing": differing(all_devices), "at work": devices_at_work(all_devices)}
+    print(json.dumps(answer))

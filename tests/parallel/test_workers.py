@@ -1,0 +1,290 @@
+"""Units of work on devices, in a store, and between processes: nobody's number depends on whom."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from pmt.errors import IncompleteError, Interrupted, RequestError
+from pmt.parallel.hosts import Hosts, join_hosts
+from pmt.parallel.store import UnitStore
+from pmt.parallel.units import Unit, from_bytes, split_units, to_bytes
+from pmt.parallel.workers import Workers
+from tests.known_statements import STATEMENTS
+from theory import verify
+
+ROOT = Path(__file__).parents[2]
+UNITS = split_units(0, 20, 3)
+
+
+def ignore(_done):
+    pass
+
+
+def squares(shared, unit, report):
+    report(unit.size)
+    # A new number has the default precision.
+    weight = jnp.asarray(np.ones(unit.size))
+    return {"sum": np.asarray(jnp.sum(weight * shared[unit.first : unit.last] ** 2))}
+
+
+def add(one, other):
+    return {"sum": np.asarray(one["sum"] + other["sum"])}
+
+
+def twice():
+    """Two threads, as for two devices."""
+    return jax.local_devices()[:1] * 2
+
+
+def test_ranges_are_cut_at_multiples_wherever_they_begin():
+    assert UNITS == [(0, 3), (3, 6), (6, 9), (9, 12), (12, 15), (15, 18), (18, 20)]
+    assert split_units(7, 20, 3) == [(7, 9), *UNITS[3:]]
+    assert split_units(4, 5, 3) == [(4, 5)]
+    assert split_units(5, 5, 3) == []
+    with pytest.raises(RequestError, match="size of a unit is 0"):
+        split_units(0, 5, 0)
+
+
+def test_bytes_read_back_as_they_were():
+    payload = {"x": np.array([[np.nan, -0.0, 1e-310]]), "kind": np.array(["α", "cycle"])}
+    again = from_bytes(to_bytes(payload))
+    assert (
+        again["x"].tobytes() == payload["x"].tobytes() and (again["kind"] == ["α", "cycle"]).all()
+    )
+
+
+@pytest.mark.parametrize("devices", [None, twice()])
+def test_units_come_in_their_order_with_the_callers_precision(devices):
+    seen = []
+    with jax.enable_x64(False):
+        shared = jnp.arange(20.0)
+        found = Workers(devices).collect(squares, shared, UNITS, seen.append)
+    assert [float(each["sum"]) for each in found][:2] == [5.0, 50.0]
+    assert all(each["sum"].dtype == np.float32 for each in found)
+    assert sum(seen) == 20
+
+
+@pytest.mark.parametrize("devices", [None, twice()])
+def test_a_failure_ends_all_units_and_is_raised_here(devices):
+    def work(_shared, unit, report):
+        if unit.first == 6:
+            raise RequestError("no")
+        report(1)
+        return {"x": np.zeros(1)}
+
+    with pytest.raises(RequestError, match="^no$"):
+        Workers(devices).collect(work, None, UNITS, ignore)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("pmt ")]
+
+
+@pytest.mark.parametrize("devices", [None, twice()])
+def test_a_request_to_end_is_heard_while_units_are_at_work(devices):
+    begun = []
+
+    def work(_shared, unit, report):
+        begun.append(unit)
+        while True:
+            time.sleep(0.01)
+            report(0)
+
+    def heed(_done):
+        raise Interrupted("stop")
+
+    with pytest.raises(Interrupted):
+        Workers(devices).collect(work, None, UNITS, heed)
+    assert len(begun) <= 2
+
+
+def test_a_stopped_run_is_gone_on_with_and_never_with_other_settings(tmp_path):
+    """Faults 74 and 75."""
+    shared, computed = jnp.arange(20.0), []
+
+    def work(shared, unit, report):
+        if len(computed) == 3:
+            raise Interrupted("killed")
+        computed.append(unit)
+        return squares(shared, unit, report)
+
+    request = {"seed": 1, "versions": {"jax": "1"}}
+    expected = Workers().reduce("a", squares, shared, UNITS, add, ignore)
+    with pytest.raises(Interrupted):
+        Workers(store=UnitStore(tmp_path, request)).reduce("a", work, shared, UNITS, add, ignore)
+    # What a killed writer leaves, and a file that is not ours.
+    (tmp_path / "a-18-20.npz").write_bytes(b"PK\x03\x04 not a unit")
+    for other, words in (
+        ({"seed": 2, "versions": {"jax": "1"}}, "seed = 1 and not 2"),
+        ({"seed": 1, "versions": {"jax": "2"}}, 'versions.jax = "1" and not "2"'),
+    ):
+        with pytest.raises(RequestError, match=f"unfinished run with {words}"):
+            UnitStore(tmp_path, other)
+    done, before = [], list(computed)
+    computed[:] = [None]
+    store = UnitStore(tmp_path, request)
+    found = Workers(store=store).reduce("a", squares, shared, UNITS, add, done.append)
+    assert found["sum"] == expected["sum"] and sum(done) == 20
+    assert all(store.get("a", unit)["sum"].shape == () for unit in UNITS)
+    assert store.get("b", UNITS[0]) is None and before == UNITS[:3]
+    # Only under --overwrite, and then nothing of the old request is taken for the new one.
+    assert UnitStore(tmp_path, {"seed": 2}, overwrite=True).get("a", UNITS[0]) is None
+    store.discard()
+    assert not tmp_path.exists()
+
+
+class Keys:
+    """The runtime's store of keys, for processes that are threads of this one."""
+
+    def __init__(self):
+        self.held, self.lock = {}, threading.Lock()
+
+    def key_value_set_bytes(self, key, value):
+        with self.lock:
+            self.held[key] = value
+
+    def key_value_set(self, key, value):
+        self.key_value_set_bytes(key, value.encode())
+
+    def key_value_try_get_bytes(self, key):
+        with self.lock:
+            if key not in self.held:
+                raise jax.errors.JaxRuntimeError(f"NOT_FOUND: Config key {key} not found.")
+            return self.held[key]
+
+    def key_value_increment(self, key, by):
+        with self.lock:
+            self.held[key] = self.held.get(key, 0) + by
+            return self.held[key]
+
+    def key_value_dir_get_bytes(self, prefix):
+        with self.lock:
+            return [(key, value) for key, value in self.held.items() if key.startswith(prefix)]
+
+    def key_value_delete(self, key):
+        with self.lock:
+            del self.held[key]
+
+
+def processes(work, count=3, report=ignore):
+    """What `count` processes get; an exception where one was raised."""
+    keys, answers = Keys(), [None] * count
+
+    def process(index):
+        workers = Workers(hosts=Hosts(index, count, keys))
+        try:
+            for _ in range(2):
+                answers[index] = workers.reduce("a", work, jnp.arange(20.0), UNITS, add, report)
+        except BaseException as error:
+            answers[index] = error
+
+    threads = [
+        threading.Thread(target=process, args=(index,), daemon=True) for index in range(count)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    return answers
+
+
+def test_every_process_gets_the_total_of_what_all_have_run():
+    ran, lock = [], threading.Lock()
+
+    def work(shared, unit, report):
+        with lock:
+            ran.append(unit)
+        time.sleep(0.01)
+        return squares(shared, unit, report)
+
+    with jax.enable_x64(True):
+        answers = processes(work)
+    assert [float(each["sum"]) for each in answers] == [sum(i**2 for i in range(20))] * 3
+    assert sorted(ran) == sorted(2 * UNITS)
+
+
+def test_a_process_that_fails_ends_the_others():
+    """Fault 79."""
+    once = threading.Event()
+
+    def work(shared, unit, report):
+        if not once.is_set():
+            once.set()
+            raise RequestError("no memory here")
+        time.sleep(0.05)
+        return squares(shared, unit, report)
+
+    answers = processes(work)
+    assert sorted(type(each).__name__ for each in answers) == [
+        "IncompleteError", "IncompleteError", "RequestError",
+    ]  # fmt: skip
+    for each in answers:
+        assert isinstance(each, RequestError) or "stopped (no memory here)" in str(each)
+
+
+def test_processes_that_were_asked_for_different_things_do_not_work_together():
+    keys = Keys()
+    Hosts(0, 2, keys).require_same({"seed": 1})
+    Hosts(1, 2, keys).require_same({"seed": 1})
+    with pytest.raises(RequestError, match="process 1 was given another command"):
+        Hosts(1, 2, keys).require_same({"seed": 2})
+
+
+def test_a_runtime_that_cannot_be_reached_is_no_fault_of_ours():
+    class Gone:
+        def key_value_increment(self, *_):
+            raise jax.errors.JaxRuntimeError("UNAVAILABLE: failed to connect\nmore")
+
+    with pytest.raises(IncompleteError, match=r"process 0 cannot be reached \(UNAVAILABLE: failed"):
+        Hosts(1, 2, Gone()).claim([Unit(0, 1)])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("localhost", 2, 0), "the coordinator is 'localhost'; expected HOST:PORT"),
+        (("localhost:99999", 2, 0), "expected HOST:PORT"),
+        (("localhost:9999", 2, 2), "process 2 of 2: the processes are numbered from 0 to 1"),
+    ],
+)
+def test_places_that_make_no_sense_are_refused(arguments, words):
+    """Fault 84."""
+    with pytest.raises(RequestError, match=words):
+        join_hosts(*arguments)
+
+
+def test_batches_of_instances_on_two_devices_are_those_on_one(monkeypatch):
+    """Fault 80."""
+    monkeypatch.setattr(verify, "_SHARE", 1)
+    (clause,) = STATEMENTS["remark-10"].paper.clauses
+    runner = verify.Runner(16)
+    one = runner.clause(clause, 90, 5)
+    runner._devices = twice()
+    two = runner.clause(clause, 90, 5)
+    assert (two.instances, two.undecided, two.worst) == (one.instances, one.undecided, one.worst)
+    assert len(two.violations) == len(one.violations) > 0
+    for a, b in zip(one.violations, two.violations, strict=True):
+        assert (a.value, a.tolerance, a.case.keys()) == (b.value, b.tolerance, b.case.keys())
+        assert all(np.array_equal(a.case[name], b.case[name]) for name in a.case)
+
+
+def test_eight_devices_give_the_numbers_of_one():
+    """Faults 67 and 80."""
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.parallel.eight_devices"],
+        cwd=ROOT,
+        env={**os.environ, "XLA_FLAGS": flags},
+        capture_output=True,
+        encoding="utf-8",
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {"differing": [], "at work": 8}
