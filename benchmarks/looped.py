@@ -2,7 +2,8 @@
 
 d = 16, n = 32, L = 10, batch 128, full matrices, float32. Each side has processes of its own, and
 the sides take turns. The peer's interpreter, with torch, is PMT_BENCH_PEER_PYTHON, or this one
-where it has torch; without it the row says so.
+where it has torch; without it the row says so. The limit counts the products of the loops with
+matrices of tokens and weights, twice again as many for the derivative, at the matrix-product rate.
 """
 
 import json
@@ -19,6 +20,7 @@ import jax
 import numpy as np
 
 from benchmarks.loading import PEER_VARIABLE
+from benchmarks.measure import limit, machine_rates
 from pmt import looped
 
 SIZE = {"d": 16, "n": 32, "loops": 10, "batch": 128}
@@ -51,8 +53,18 @@ def rows(quick: bool) -> list[dict[str, Any]]:
         _row(names[way], runs["ours"], runs.get(way), differences.get(way))
         for way in ("torch", "plain")
     ]
+    least = _operations() / machine_rates(np.dtype("float32"))["matrix"]
+    for row in found:
+        row["limit"] = limit("the matrix-product rate", least, row["ours"]["median"])
     # Above 0 the machine had other work, and processor seconds are the better figure.
     return [row | {"load_average_before": busy} for row in found]
+
+
+def _operations() -> float:
+    """Of one step: per loop E'E, its products with W and V, and those of all tokens."""
+    tokens, width = SIZE["n"] + 1, 2 * SIZE["d"]
+    loop = 2 * (2 * tokens * width**2) + 2 * (2 * width**3)
+    return 3.0 * loop * SIZE["loops"] * SIZE["batch"]
 
 
 def _given() -> dict[str, Any]:

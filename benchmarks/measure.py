@@ -6,9 +6,15 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import jax
+import numpy as np
+
+_PACKAGES = ("jax", "jaxlib", "numpy", "scipy")
+# What changes the speed of everything.
+_SETTINGS = ("XLA_FLAGS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "JAX_PLATFORMS")
 
 
 @dataclass(frozen=True)
@@ -39,19 +45,20 @@ def compare(
         first call is the timed one and its compilation is counted in.
     """
     peer_calls = calls if peer_calls is None else peer_calls
-    first, answer = _once(ours)
-    peer_first, peer_answer = _once(peer)
+    first, answer = timed(ours)
+    peer_first, peer_answer = timed(peer)
     times: list[float] = []
     peer_times = [peer_first] if peer_calls == 1 else []
     for turn in range(max(calls, peer_calls)):
         if turn < calls:
-            times.append(_once(ours)[0])
+            times.append(timed(ours)[0])
         if turn < peer_calls and peer_calls > 1:
-            peer_times.append(_once(peer)[0])
+            peer_times.append(timed(peer)[0])
     return _timing(first, times), _timing(peer_first, peer_times), answer, peer_answer
 
 
-def _once(function: Callable[[], Any]) -> tuple[float, Any]:
+def timed(function: Callable[[], Any]) -> tuple[float, Any]:
+    """Seconds until the result is there, and the result."""
     started = time.perf_counter()
     answer = jax.block_until_ready(function())
     return time.perf_counter() - started, answer
@@ -62,6 +69,42 @@ def _timing(first: float, times: list[float]) -> Timing:
     return Timing(max(0.0, first - middle), middle, min(times), len(times))
 
 
+def once(seconds: float) -> dict[str, Any]:
+    """The timing of a single call whose compilation cannot be told apart, or that has none."""
+    return {"compile": 0.0, "median": seconds, "best": seconds, "calls": 1}
+
+
+def limit(what: str, seconds: float, ours: float) -> dict[str, Any]:
+    """A row's limit: what nothing can do without takes ``seconds``, that share of our time."""
+    return {"what": what, "seconds": seconds, "share": seconds / ours}
+
+
+def processors() -> int:
+    """Processors that this process may use: the number of threads of every side."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def machine_rates(dtype: Any) -> dict[str, float]:
+    """Multiplications and additions per second of a matrix product; bytes per second of a copy."""
+    a = jax.numpy.asarray(np.random.default_rng(0).normal(size=(1024, 1024)).astype(dtype))
+    product = jax.jit(lambda a: jax.numpy.matmul(a, a, precision="highest"))
+    large = np.zeros(2**25, dtype)
+    other = np.empty_like(large)
+    times: dict[str, list[float]] = {"matrix": [], "copy": []}
+    timed(lambda: product(a))
+    for _ in range(8):
+        times["matrix"].append(timed(lambda: product(a))[0])
+        began = time.perf_counter()
+        np.copyto(other, large)
+        times["copy"].append(time.perf_counter() - began)
+    return {
+        "matrix": 2 * 1024**3 / min(times["matrix"]),
+        "copy": 2 * large.nbytes / min(times["copy"]),
+    }
+
+
 def environment() -> dict[str, Any]:
     """Machine and versions, as far as a program can tell."""
     processor = platform.processor() or platform.machine()
@@ -69,11 +112,24 @@ def environment() -> dict[str, Any]:
         with open("/proc/cpuinfo", encoding="utf-8") as lines:
             names = [line.split(":", 1)[1].strip() for line in lines if "model name" in line]
         processor = names[0] if names else processor
+    devices = jax.devices()
     return {
         "processor": processor,
         "processors": os.cpu_count(),
+        "threads": processors(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        "jax": jax.__version__,
-        "device": jax.devices()[0].device_kind,
+        **{name: _version(name) for name in _PACKAGES},
+        "device": devices[0].device_kind,
+        "devices": len(devices),
+        "settings": {name: os.environ[name] for name in _SETTINGS if name in os.environ},
+        # Above 0 the machine had other work.
+        "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
     }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

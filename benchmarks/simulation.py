@@ -26,9 +26,12 @@ import jax
 import numpy as np
 
 from benchmarks.loading import PEER_VARIABLE
+from benchmarks.measure import machine_rates, processors
 from pmt import simulate
 from pmt.dynamics import SingleHead
 
+# The peers compute on the host's processors in any case.
+DEVICES = ("cpu", "gpu")
 # (n, d): (starts, steps)
 SIZES = {
     (10, 3): (10_000, 50),
@@ -49,23 +52,17 @@ _FLAGS = ["-O3", "-march=native", "-ffast-math", "-fopenmp", "-shared", "-fPIC"]
 
 def rows(quick: bool) -> list[dict[str, Any]]:
     """Per size and dtype, a row for each peer and one for the limit."""
-    limits = {name: _limits(np.dtype(name)) for name in ("float32", "float64")}
+    limits = {name: machine_rates(np.dtype(name)) for name in ("float32", "float64")}
     found = []
     for name in ("float32",) if quick else ("float32", "float64"):
         for (n, d), (starts, steps) in SIZES.items():
-            given = _given(n, d, starts // (8 if quick else 1), steps, np.dtype(name))
+            given = given_starts(n, d, starts // (8 if quick else 1), steps, np.dtype(name))
             found += _one(given, limits[name], quick)
     return found
 
 
-def processors() -> int:
-    """Processors that this process may use: the number of threads of every side."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _given(n: int, d: int, starts: int, steps: int, dtype: Any) -> dict[str, Any]:
+def given_starts(n: int, d: int, starts: int, steps: int, dtype: Any) -> dict[str, Any]:
+    """Random unit tokens and matrices, and what else a run needs."""
     rng = np.random.default_rng(0)
     x0 = rng.normal(size=(starts, n, d))
     x0 = x0 / np.linalg.norm(x0, axis=-1, keepdims=True)
@@ -78,7 +75,7 @@ def _one(given: dict[str, Any], limits: dict[str, float], quick: bool) -> list[d
     sides: dict[str, Callable[[], Any]] = {"ours": _ours(given), "NumPy": lambda: _numpy(given)}
     with tempfile.TemporaryDirectory() as folder:
         if shutil.which("cc"):
-            sides["C loop"] = _c_loop(given, Path(folder))
+            sides["C loop"] = c_loop(given, Path(folder))
         runs = {name: _Run(side) for name, side in sides.items()}
         for turn in range(2 if quick else 5):
             for name, run in runs.items():
@@ -134,6 +131,8 @@ def _one(given: dict[str, Any], limits: dict[str, float], quick: bool) -> list[d
         )
         for name, run in runs.items()
     ]
+    if "C loop" not in runs:
+        found.append(row("no C compiler here (cc)", None, {}))
     if not peer:
         found.append(row(f"no torch here (see {PEER_VARIABLE})", None, {}))
     return [*found, row("the matrix-product rate", limit, {"limits": limits})]
@@ -199,7 +198,8 @@ def _numpy(given: dict[str, Any]) -> np.ndarray:
     return x
 
 
-def _c_loop(given: dict[str, Any], folder: Path) -> Callable[[], Any]:
+def c_loop(given: dict[str, Any], folder: Path) -> Callable[[], Any]:
+    """The plain C loop, compiled for these sizes with ``cc``, which must be there."""
     starts, n, d = given["x0"].shape
     single = given["x0"].dtype == np.float32
     real = ctypes.c_float if single else ctypes.c_double
@@ -251,25 +251,6 @@ def _torch(given: dict[str, Any], folder: Path, peer: str, way: str, calls: int)
     with np.load(target) as stored:
         run.last = stored["last"]
     return run
-
-
-def _limits(dtype: Any) -> dict[str, float]:
-    """Multiplications and additions per second of a matrix product; bytes per second of a copy."""
-    a = jax.numpy.asarray(np.random.default_rng(0).normal(size=(1024, 1024)).astype(dtype))
-    product = jax.jit(lambda a: jax.numpy.matmul(a, a, precision="highest"))
-    large = np.zeros(2**25, dtype)
-    other = np.empty_like(large)
-    times: dict[str, list[float]] = {"matrix": [], "copy": []}
-    jax.block_until_ready(product(a))
-    for _ in range(8):
-        times["matrix"].append(_timed(lambda: product(a))[0])
-        began = time.perf_counter()
-        np.copyto(other, large)
-        times["copy"].append(time.perf_counter() - began)
-    return {
-        "matrix": 2 * 1024**3 / min(times["matrix"]),
-        "copy": 2 * large.nbytes / min(times["copy"]),
-    }
 
 
 def _peer() -> str | None:

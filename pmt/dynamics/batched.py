@@ -10,6 +10,7 @@ Both give what the maps themselves give, up to rounding, and the same result cod
 shifted by its largest visible logit only where a bound on the logits cannot rule out overflow.
 """
 
+import math
 from functools import partial, reduce
 from typing import Any, NamedTuple
 
@@ -235,17 +236,13 @@ def _mix_elementwise(head: _Head, allowed: Any, bounded: Bool[Array, ""]) -> tup
     def logits(query: State, key: State) -> Float[Array, "n n batch"]:
         return _sum(key[:, c][:, None] * query[:, c][None] for c in range(k))
 
-    def top(query: State, key: State) -> Float[Array, "n batch"]:
-        found = logits(query, key)
-        return jnp.max(found if visible is None else jnp.where(visible, found, -jnp.inf), axis=0)
+    def quick(query: State, key: State) -> Float[Array, "n n batch"]:
+        return exp_of_small(logits(query, key))
 
-    def zero(query: State, key: State) -> Float[Array, "n batch"]:
-        del key
-        return jnp.zeros((n, query.shape[2]), query.dtype)
+    def shifted(query: State, key: State) -> Float[Array, "n n batch"]:
+        return _exp_of_any(logits(query, key), visible, axis=0)
 
-    # The logits are summed twice when shifted, so that they need not be stored.
-    shift = lax.cond(bounded, zero, top, head.query, head.key)
-    weights = jnp.exp(logits(head.query, head.key) - shift[None])
+    weights = lax.cond(bounded, quick, shifted, head.query, head.key)
     if visible is not None:
         weights = jnp.where(visible, weights, 0.0)
     total = _sum(weights[j] for j in range(n))
@@ -257,16 +254,50 @@ def _mix_matrix(head: _Head, allowed: Any, bounded: Bool[Array, ""]) -> tuple[St
     """As ``_mix_elementwise``, by batched matrix products."""
     visible = None if allowed is None else allowed[None]
     logits = _batched("bik,bjk->bij", head.query, head.key)
-
-    def shifted(logits: Float[Array, "batch n n"]) -> Float[Array, "batch n n"]:
-        seen = logits if visible is None else jnp.where(visible, logits, -jnp.inf)
-        return jnp.exp(logits - jnp.max(seen, axis=-1, keepdims=True))
-
-    weights = lax.cond(bounded, jnp.exp, shifted, logits)
+    weights = lax.cond(
+        bounded, exp_of_small, lambda found: _exp_of_any(found, visible, axis=-1), logits
+    )
     if visible is not None:
         weights = jnp.where(visible, weights, 0.0)
     mixed = _batched("bij,bjv->biv", weights, head.value)
     return mixed, jnp.sum(weights, axis=-1, keepdims=True)
+
+
+def _exp_of_any(logits: State, visible: Any, axis: int) -> State:
+    """exp of the logits minus the largest visible one along ``axis``."""
+    seen = logits if visible is None else jnp.where(visible, logits, -jnp.inf)
+    return jnp.exp(logits - jnp.max(seen, axis=axis, keepdims=True))
+
+
+# Of exp(x) = 2^m exp(g), g = x − m log 2, |g| <= log(2)/2, by bytes of the dtype: digits
+# of the significand, log 2 as a head whose product with m is exact and its tail, and the highest
+# power of the series that counts.
+_EXP = {
+    4: (23, 0.693359375, math.log(2) - 0.693359375, 7),
+    8: (52, float.fromhex("0x1.62e42feep-1"), float.fromhex("0x1.a39ef35793c76p-33"), 13),
+}
+
+
+def exp_of_small(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """exp(x) for |x| up to 20 in single and 200 in double precision, within two roundings.
+
+    Half of the work of an exponential that heeds overflow, infinities and NaN, which this one does
+    not: they give some number or other.
+    """
+    bytes_ = x.dtype.itemsize
+    digits, head, tail, degree = _EXP[bytes_]
+    integer = jnp.int32 if bytes_ == 4 else jnp.int64
+    # Added to a number this large, the rest is rounded to an integer, found in the last bits.
+    large = jnp.asarray(1.5 * 2.0**digits, x.dtype)
+    bits = lax.bitcast_convert_type(x * (1.0 / math.log(2)) + large, integer)
+    m = (bits - lax.bitcast_convert_type(large, integer)).astype(x.dtype)
+    g = x - m * head - m * tail
+    series = jnp.full_like(g, 1.0 / math.factorial(degree))
+    for power in range(degree - 1, 1, -1):
+        series = series * g + 1.0 / math.factorial(power)
+    series = series * (g * g) + g + 1.0
+    scaled = lax.bitcast_convert_type(series, integer) + (bits << digits)
+    return lax.bitcast_convert_type(scaled, x.dtype)
 
 
 def _batched(subscripts: str, a: Array, b: Array) -> Array:

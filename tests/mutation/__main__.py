@@ -8,7 +8,8 @@ from datetime import date
 from pathlib import Path
 
 from tests.mutation.campaign import ROOT, Answer, campaign
-from tests.mutation.table import MUTATIONS, Mutation
+from tests.mutation.mutation import Mutation
+from tests.mutation.table import MUTATIONS
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.mutation.table import Mutation
+from tests.mutation.mutation import Mutation
 
 ROOT = Path(__file__).resolve().parents[2]
 INSTANCES = 60

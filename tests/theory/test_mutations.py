@@ -11,7 +11,8 @@ import pytest
 from pmt import cli
 from tests.known_statements import STATEMENTS
 from tests.mutation.campaign import ROOT, campaign, changed
-from tests.mutation.table import MUTATIONS, Mutation
+from tests.mutation.mutation import Mutation
+from tests.mutation.table import MUTATIONS
 
 # Two in every run, in this process; all of them in the long run, each in its own.
 QUICK = ("consensus-sign", "jacobian-offset")
