@@ -21,7 +21,7 @@ from typing import Any
 import jax
 
 import benchmarks
-from benchmarks._results import merge, read
+from benchmarks._results import merge, read, write
 from benchmarks._table import line, markdown
 from benchmarks.measure import environment
 from pmt.errors import RequestError
@@ -83,9 +83,12 @@ def main(given: list[str] | None = None) -> int:
             return _draw(arguments.draw, arguments.out or arguments.draw.parent)
         if arguments.json:
             # Found out now and not after the work.
-            read(arguments.json)
+            entries = read(arguments.json)
+            write(arguments.json, entries)
     except RequestError as error:
         parser.error(str(error))
+    except OSError as error:
+        parser.error(f"cannot write {arguments.json}: {error.strerror}; name another file")
     jax.config.update("jax_enable_x64", True)
     # For the processes that benchmarks start, too.
     os.environ["JAX_PLATFORMS"] = _PLATFORMS[arguments.device]

@@ -1,9 +1,10 @@
 """Run as a program in a process of its own: one analysis of a BERT, or its eigenproblems alone.
 
 ``python benchmarks/_analysis.py WAY FOLDER`` with WAY one of ``whole`` (with the null models),
-``paper`` (without, as in the paper), ``again`` (``whole`` with its cache in FOLDER/eigen), the
-eigenproblems of the two alone, ``eigen-whole`` and ``eigen-paper``, and ``script``, what a user
-would write, which runs in the peer's interpreter; so nothing else is imported at the top.
+``paper`` (without, as in the paper), ``again`` and ``paper-again`` (both with a cache in
+FOLDER/eigen), the eigenproblems of the two alone, ``eigen-whole`` and ``eigen-paper``, and
+``script``, what a user would write, which runs in the peer's interpreter; so nothing else is
+imported at the top.
 
 FOLDER holds the checkpoint, tokens.npy and, for the eigenproblems alone, matrices.npy. Prints one
 JSON object: ``seconds`` and ``processor`` (both after imports), and ``delta_rho`` and
@@ -152,7 +153,7 @@ def main(way: str, folder: Path) -> None:
     elif way.startswith("eigen"):
         seconds, processor, found = eigen(folder, nulls=way == "eigen-whole")
     else:
-        seconds, processor, found = ours(folder, nulls=way != "paper", cached=way == "again")
+        seconds, processor, found = ours(folder, nulls="paper" not in way, cached="again" in way)
     print(json.dumps({"seconds": seconds, "processor": processor, **found}))
 
 

@@ -24,7 +24,8 @@ def read(path: Path) -> Entries:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         content = error
-    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+    known = isinstance(content, dict) and content.get("schema") == SCHEMA
+    if not known or not isinstance(content.get("benchmarks"), dict):
         message = f"{path} does not hold benchmark results ({SCHEMA}); name another file"
         raise RequestError(message)
     entries: Entries = content["benchmarks"]
@@ -33,6 +34,14 @@ def read(path: Path) -> Entries:
 
 def merge(path: Path, name: str, entry: dict[str, Any]) -> None:
     """Put the run of one benchmark in the place of its last one; the others stay as they are."""
-    entries = read(path) | {name: entry}
+    write(path, read(path) | {name: entry})
+
+
+def write(path: Path, entries: Entries) -> None:
+    """The whole file.
+
+    Raises:
+      OSError: it cannot be written.
+    """
     ordered = {known: entries[known] for known in sorted(entries)}
     write_json(path, {"schema": SCHEMA, "benchmarks": ordered})

@@ -29,7 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from benchmarks._fit import power_law
+from benchmarks._fit import Power, power_law
 from benchmarks.measure import processors, timed
 from pmt import attention, simulate, spectral
 from pmt.dynamics import LayerStack, MultiHead, SingleHead, tangent_jacobian
@@ -116,6 +116,7 @@ def sweep(
         point |= {"seconds": min(times), "median": statistics.median(times)}
         points.append(point | {"calls": len(times)})
     power = power_law([p[axis] for p in points], [p["seconds"] for p in points])
+    checks = [more.pop("check", ""), _promise(power, more.get("at_most"))]
     return {
         "name": f"{name}, against {axis}",
         "size": more.pop("size", {}) | {axis: f"{values[0]}..{values[-1]}"},
@@ -125,8 +126,17 @@ def sweep(
         "standard_error": power.standard_error,
         "constant": power.constant,
         "threads": processors(),
+        "check": "; ".join(filter(None, checks)),
         **more,
     }
+
+
+def _promise(power: Power, at_most: float | None) -> str:
+    """Whether the exponent is what was promised, within two standard errors."""
+    if at_most is None or not power.exponent:
+        return ""
+    least = power.exponent - 2.0 * (power.standard_error or 0.0)
+    return f"at most {at_most} promised: {'kept' if least <= at_most else 'NOT KEPT'}"
 
 
 def _times(function: Callable[[], Any]) -> tuple[float, list[float]]:

@@ -160,8 +160,8 @@ def analyze(
     eigendirection before and after, the same averaged over all eigendirections, and under two null
     models with the layer's own attention. With --out it draws them. In stripped mode the layers are
     read one at a time. Eigenproblems are kept on disk, so that none is solved twice. They are
-    solved on the host; with --device gpu on the GPU in double precision, where the host's check of
-    every residual passes.
+    solved on the host; with --device gpu, and without --leading, on the GPU in double precision,
+    where the host's check of every residual passes.
 
     Example: pmt analyze minilm --repeat-layer 5 --steps 200 --out analysis
     """

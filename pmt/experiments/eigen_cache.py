@@ -32,7 +32,7 @@ from pmt.spectral import (
 )
 
 # Raised whenever what a method returns for the same matrix changes.
-_VERSION = "pmt.eigen/2"
+_VERSION = "pmt.eigen/3"
 
 _MOST_BYTES = 10**10
 
@@ -71,14 +71,14 @@ class Solver:
     ) -> np.ndarray:
         """The orthonormal basis ``(d, 1)`` or ``(d, 2)`` of its principal direction only.
 
-        Of the same line or plane as in ``principal``, in half the time; or, with ``krylov`` and for
-        a large d, as in ``leading``.
+        Of the same line or plane as in ``principal``, in half the time; or, with ``krylov``, on the
+        host and for a large d as in ``leading``.
         """
         self.solved += 1
         if krylov and len(matrix) > eigen.DENSE:
             (operator,) = layer_operators(matrix)
             return solve_leading(operator, 1, order, alpha).basis
-        if self.accelerator is not None:
+        if self.accelerator is not None and not krylov:
             return principal(matrix, order, alpha, accelerator=self.accelerator).basis
         found = leading_basis(matrix, order, alpha)
         return principal(matrix, order, alpha).basis if found is None else found
@@ -133,7 +133,13 @@ class EigenCache(Solver):
         """As of the class above; the eigenvectors take 8 d² bytes on disk."""
         path = self._path((matrix,), "principal", order, repr(alpha), *self._where())
         solve = super().principal
-        return self._known(path, _unpack, lambda: solve(matrix, order, alpha), _pack)
+        return self._known(
+            path,
+            _unpack,
+            lambda: solve(matrix, order, alpha),
+            # What the accelerator could not do now it may do another time.
+            lambda found: None if found.fallback is not None else _pack(found),
+        )
 
     def leading(self, operator: LayerOperator, count: int, order: str, alpha: float) -> Leading:
         """As of the class above."""
@@ -198,7 +204,7 @@ class EigenCache(Solver):
         path: Path,
         read: Callable[[Mapping[str, np.ndarray]], Any],
         solve: Callable[[], Any],
-        pack: Callable[[Any], dict[str, np.ndarray]],
+        pack: Callable[[Any], dict[str, np.ndarray] | None],
     ) -> Any:
         try:
             # Opened here, since NumPy does not close what it cannot read.
@@ -217,6 +223,8 @@ class EigenCache(Solver):
             return known
         found = solve()
         arrays = pack(found)
+        if arrays is None:
+            return found
 
         def fill(stream: BinaryIO) -> None:
             # The arrays by name, which NumPy's annotations cannot say beside its own options.
@@ -352,7 +360,6 @@ def _unpack_common(found: Mapping[str, np.ndarray]) -> dict[str, Any]:
         "second": None if second is None else int(second),
         "plane": found["plane"] if found["plane"].size else None,
         "collinearity": optional("collinearity"),
-        # Files from before there was a choice have neither.
-        "method": str(found["method"]) if "method" in found else "lapack",
-        "fallback": (str(found["fallback"]) or None) if "fallback" in found else None,
+        "method": str(found["method"]),
+        "fallback": str(found["fallback"]) or None,
     }

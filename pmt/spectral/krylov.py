@@ -117,6 +117,9 @@ class _Search:
             message = "F is zero"
             raise NotFound(message)
         exponent = self.operator.exponent
+        if 4 * count > self.operator.d:
+            message = f"for {count} pairs of {self.operator.d} the whole problem is as cheap"
+            raise NotFound(message)
         while True:
             if 4 * count > self.operator.d:
                 message = f"more than {count // 2} eigenvalues may lead"
@@ -197,10 +200,12 @@ class _Search:
         basis = np.linalg.qr(_real_span(values, vectors))[0]
         # What was found goes where it is not looked for, and not so far that it is in the way.
         away = 0.0 if self.which == "LM" else float(values[-1].real - np.max(np.abs(values)))
-        found, _ = self._edge(_FURTHER, _ROUGH, transposed=False, without=basis, away=away)
-        more = self._keys(self._eigenvalues(found))
+        # Keys |1 + αλ| differ by α|λ| only, which has to be seen beside 1.
         width = abs(self.step) if self.order == "skip" else 1.0
-        scale = width * float(np.max(np.abs(values))) + (self.one if self.order == "skip" else 0.0)
+        scale = width * float(np.max(np.abs(values)))
+        seen = scale / (scale + self.one) if self.shifted and scale > 0 else 1.0
+        found, _ = self._edge(_FURTHER, _ROUGH * seen, transposed=False, without=basis, away=away)
+        more = self._keys(self._eigenvalues(found))
         if np.max(more) > self._keys(values)[-1] + _LARGER * scale:
             message = "an eigenvalue among them is repeated, and a Krylov space holds it once"
             raise NotFound(message)

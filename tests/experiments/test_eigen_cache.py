@@ -69,7 +69,7 @@ def test_a_cache_is_kept_within_its_limit_and_half_written_files_go(tmp_path, mo
     cache = EigenCache(tmp_path)
     for matrix in matrices:
         cache.basis(matrix, "real", 1.0)
-    paths = [cache._path(matrix, "basis", "real", "1.0") for matrix in matrices]
+    paths = [cache._path((matrix,), "basis", "real", "1.0") for matrix in matrices]
     for age, path in enumerate(paths):
         os.utime(path, (1000 - age, 1000 - age))
     (tmp_path / ".pmt-tmp-0").write_bytes(b"of a killed run")

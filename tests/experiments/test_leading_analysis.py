@@ -138,11 +138,17 @@ def test_fault_59_what_solved_a_layer_and_why_is_in_the_record_and_on_the_screen
     assert "layer 1 went to LAPACK on the host, since cpu answered with NaN" in lines
     for one, other in zip(result.layers, whole.layers, strict=True):
         np.testing.assert_allclose(one.principal.values, other.principal.values, atol=1e-12)
-    # The folder knows which solver an answer is from.
+    # The folder knows which solver an answer is from, and what was not solved is tried again.
     host, again = EigenCache(tmp_path), EigenCache(tmp_path, accelerator=device)
-    assert analyze(stack, config, solver=again).layers[0].principal.fallback is not None
+    assert analyze(stack, config, solver=again).layers[0].principal.fallback is None
     analyze(stack, config, solver=host)
-    assert (again.solved, host.solved) == (0, 2)
+    assert (again.solved, host.solved) == (1, 2)
+    # Leading pairs, and those of their null models, are the host's.
+    matrix = np.asarray(stack.layer_matrix)[0]
+    asked.clear()
+    basis = again.basis(matrix, "real", 1.0, krylov=True)
+    np.testing.assert_array_equal(host.basis(matrix, "real", 1.0, krylov=True), basis)
+    assert not asked
 
 
 def test_the_null_models_too_are_solved_where_the_layers_are(stack, whole):

@@ -122,6 +122,14 @@ def test_fault_51_a_repeated_eigenvalue_is_not_taken_for_a_simple_one(monkeypatc
     monkeypatch.setattr(krylov, "eigs", seen_once)
     found = principal(f, leading=2)
     assert found.method == "lapack" and "repeated" in found.fallback
+    for order, alpha in (("modulus", 1.0), ("skip", 1.0), ("skip", 1e-4), ("skip", 1e-6)):
+        found = principal(f, order, alpha, leading=2)
+        assert found.method == "lapack", (order, alpha)
+        # At 1e-6 the residual is too large already.
+        assert alpha == 1e-6 or "repeated" in found.fallback
+    # Without the second copy nothing is refused.
+    once, _ = with_leaders(2.0, 1.0, 0.5)
+    assert principal(once, "skip", 1e-4, leading=2).method == "krylov"
     check()
 
 
