@@ -58,7 +58,12 @@ set_strict()
 
 @pytest.fixture(autouse=True)
 def strict_numerics():
-    """Strict in every test, whatever the one before it did (commands set the precision)."""
+    """Strict in every test, whatever the one before it did (commands set the precision).
+
+    And after it, for the fixtures of the next module, which are made before this one.
+    """
+    set_strict()
+    yield
     set_strict()
 
 

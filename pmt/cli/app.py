@@ -44,7 +44,7 @@ COMMANDS = (
         "basin",
         "pmt.cli.basin",
         "Which fraction of the initial conditions ends where.",
-        "--chunk",
+        "--chunk (a run with --out then needs another --out, or --overwrite)",
     ),
     Entry(
         "basin-map",

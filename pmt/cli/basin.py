@@ -16,6 +16,7 @@ from pmt.cli.hosts import (
     Place,
     ProcessCount,
     ProcessId,
+    finished,
     last_words,
     supervised,
 )
@@ -120,8 +121,8 @@ Chunk = Annotated[
         "--chunk",
         min=1,
         metavar="N",
-        help="Initial conditions side by side on a device; chosen by the size of the system if "
-        "not given.",
+        help="Initial conditions side by side on a device; by the size of the system, 16 to 4096, "
+        "if not given.",
         show_default=False,
     ),
 ]
@@ -167,11 +168,13 @@ def basin(
 
     Runs uniformly random tokens to their ends and counts consensus, bipartite points by their
     split, polygonal and clustered states, cycles, and what the budget of steps leaves unresolved,
-    each with a confidence interval. With --out it draws them.
+    each with a confidence interval. With --out it draws them and writes result.json, which is the
+    document of --json.
 
     All devices share the work, and with --coordinator those of several hosts; the numbers do not
-    depend on how many there are. With --out a run that is stopped keeps what it has finished, and
-    the same command goes on with it.
+    depend on how many there are. A device is given twice --chunk initial conditions at a time, so
+    devices stay idle where --samples is less than that for each. With --out a run that is stopped
+    keeps what it has finished, and the same command goes on with it.
 
     Ends with status 0, or with 1 if --width was asked for and --samples did not suffice.
 
@@ -246,48 +249,53 @@ def basin(
                     listen()
 
                 workers = Workers(devices, store, hosts)
-                found = basin_fractions(built, workers=workers, progress=heed, **asked)
-        if hosts is not None and not hosts.first:
-            return last_words(hosts, found)
-        screen.show(*summary(found), table(found))
-        report = {
-            "schema": "pmt.basin/1",
-            "system": described.document(),
-            "settings": answers.settings(dtype, platform, seed),
-            "eigenvalues": pairs.values,
-            "basins": found.as_dict(),
-            "map": None,
-            "lost": None,
-        }
-        listen()
-        drawn = {}
-        if folder is not None:
-            from pmt.figures import basins as figures
-
-            drawn["fractions"] = figures.fraction_bars(found, f"{described.kind}, {n} tokens")
-        if map_ is not None:
-            mapped = _map(built, n, seed, map_, max_steps, tolerance, listen)
-            screen.show(answers.line("map", shares(mapped.attractors)))
-            report["map"] = _map_document(mapped)
-            if folder is not None:
-                drawn["map"] = figures.sphere_basins(mapped, "start of the first token")
+                found = basin_fractions(
+                    built, workers=workers, progress=heed, verdicts=writes, **asked
+                )
+            status = Status.DONE if found.reached else Status.ANSWER_IS_NO
+            if hosts is not None and not writes:
+                last_words(hosts, listen)
+                return finished(hosts, status)
+            screen.show(*summary(found), table(found))
+            report = {
+                "schema": "pmt.basin/1",
+                "system": described.document(),
+                "settings": answers.settings(dtype, platform, seed),
+                "eigenvalues": pairs.values,
+                "basins": found.as_dict(),
+                "map": None,
+                "lost": None,
+            }
             listen()
-        if point is not None:
-            escape = _escape(built, point, directions, seed, max_steps, tolerance, listen)
-            screen.show(answers.line("lost", escape_words(escape)))
-            report["lost"] = escape.as_dict()
+            drawn = {}
             if folder is not None:
-                drawn["lost"] = figures.escape_figure(escape, f"{lost} point")
-        if folder is not None:
-            from pmt.figures.style import save
+                from pmt.figures import basins as figures
 
-            for name, figure in drawn.items():
-                save(figure, folder, name)
-        if json is not None:
-            write_json(json, report)
-        if store is not None:
-            store.discard()
-        return Status.DONE if found.reached else Status.ANSWER_IS_NO
+                drawn["fractions"] = figures.fraction_bars(found, f"{described.kind}, {n} tokens")
+            if map_ is not None:
+                mapped = _map(built, n, seed, map_, max_steps, tolerance, listen)
+                screen.show(answers.line("map", shares(mapped.attractors)))
+                report["map"] = _map_document(mapped)
+                if folder is not None:
+                    drawn["map"] = figures.sphere_basins(mapped, "start of the first token")
+                listen()
+            if point is not None:
+                escape = _escape(built, point, directions, seed, max_steps, tolerance, listen)
+                screen.show(answers.line("lost", escape_words(escape)))
+                report["lost"] = escape.as_dict()
+                if folder is not None:
+                    drawn["lost"] = figures.escape_figure(escape, f"{lost} point")
+            if folder is not None:
+                from pmt.figures.style import save
+
+                for name, figure in drawn.items():
+                    save(figure, folder, name)
+                write_json(folder / "result.json", report)
+            if json is not None:
+                write_json(json, report)
+            if store is not None:
+                store.discard()
+            return finished(hosts, status)
 
 
 def _map(

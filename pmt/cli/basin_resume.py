@@ -18,6 +18,8 @@ def request_of(described: Any, asked: dict[str, Any], dtype: str, platform: str)
     """All that the runs depend on."""
     from importlib.metadata import version
 
+    import jax
+
     from pmt import __version__
 
     versions = {"pmt": __version__, **{name: version(name) for name in ("jax", "jaxlib", "numpy")}}
@@ -27,6 +29,8 @@ def request_of(described: Any, asked: dict[str, Any], dtype: str, platform: str)
         **asked,
         "dtype": dtype,
         "platform": platform,
+        # Decides which random numbers are drawn.
+        "threefry_partitionable": bool(jax.threefry_partitionable.value),
         "versions": versions,
     }
 

@@ -30,6 +30,10 @@ class Status(IntEnum):
     FAULT = 70
 
 
+# Called with the exit status once the last word is said: see `pmt.cli.hosts`.
+AT_END: list[Callable[[int], None]] = []
+
+
 @dataclass
 class Call:
     """What is known about this run of `pmt` once its options are parsed."""
@@ -62,7 +66,10 @@ def guarded(
         status, sentence = _explain(error, call)
         if sentence:
             _say(f"pmt: {sentence}")
-    return _after_last_output(status)
+    status = _after_last_output(status)
+    for act in AT_END:
+        act(status)
+    return status
 
 
 def _explain(error: BaseException, call: Call) -> tuple[Status, str]:

@@ -2,15 +2,17 @@
 
 JAX's distributed runtime ends a process by aborting it when another one has died. So the command
 runs in a child, and its parent, which never starts JAX, turns that into one sentence and status 3.
+What the child had finished by then stays finished: the parent ends with the child's own status.
 """
 
 import os
+import re
 import signal
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
@@ -18,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, NoReturn
 
 import typer
 
-from pmt.cli.exits import Status
+from pmt.cli.exits import AT_END
 from pmt.errors import IncompleteError, Interrupted, RequestError
 
 if TYPE_CHECKING:
@@ -66,6 +68,9 @@ HostTimeout = Annotated[
 ]
 HOST_TIMEOUT = 60
 
+# What the child leaves in the parent's log once nothing is left to be done.
+_DONE = "pmt has done its work: status"
+
 # Seconds between two looks at the child, and how long it has after a request to end.
 _LOOK, _GRACE = 0.05, 30.0
 
@@ -104,7 +109,7 @@ class Place:
         try:
             yield hosts
         except BaseException as error:
-            hosts.stop(str(error) or type(error).__name__)
+            hosts.stop(error)
             raise
         finally:
             hosts.leave()
@@ -141,6 +146,9 @@ def supervised(timeout: int) -> int | None:
         sys.stderr.write(said)
     if os.WIFEXITED(status):
         return os.WEXITSTATUS(status)
+    done = re.search(rf"^{_DONE} (\d+)$", said, re.MULTILINE)
+    if done is not None:
+        return int(done[1])
     from pmt.parallel.again import AGAIN
 
     if asked is not None:
@@ -162,6 +170,14 @@ def _become_child(reader: int, log: BinaryIO) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=end_with_parent, daemon=True).start()
+    # At once: the runtime, if it was not left, may abort while Python takes itself apart.
+    AT_END.append(_end_now)
+
+
+def _end_now(status: int) -> NoReturn:
+    with suppress(OSError, ValueError):
+        sys.stderr.flush()
+    os._exit(status)
 
 
 def _wait(child: int) -> tuple[int, signal.Signals | None]:
@@ -214,7 +230,20 @@ def _explain(ended_by: signal.Signals, said: str, timeout: int) -> NoReturn:
     raise IncompleteError(message + AGAIN)
 
 
-def last_words(hosts: "Hosts", found: Any) -> int:
-    """What a process that writes nothing says at its end, and its exit status."""
-    print(f"process {hosts.index} of {hosts.count} is done; process 0 has the result")
-    return Status.DONE if found.reached else Status.ANSWER_IS_NO
+def finished(hosts: "Hosts | None", status: int) -> int:
+    """The status, once what was asked for is printed and written: no later end changes it."""
+    if hosts is None:
+        return status
+    sys.stdout.flush()
+    # The log of the parent, see `_become_child`.
+    os.write(2, f"\n{_DONE} {int(status)}\n".encode())
+    if hosts.first:
+        hosts.end_writing()
+    return status
+
+
+def last_words(hosts: "Hosts", listen: Callable[[], None]) -> None:
+    """Waits until process 0 has written the result, and says how much this process has done."""
+    hosts.wait_for_writing(lambda _done: listen())
+    units = f"{hosts.given} unit{'' if hosts.given == 1 else 's'} of work"
+    print(f"process {hosts.index} of {hosts.count} is done after {units}; process 0 has the result")

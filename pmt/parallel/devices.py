@@ -56,7 +56,7 @@ def run_on_devices(
 
     Args:
       work: run in a thread of its device, which is the default there; JAX's settings for precision
-        are those of the caller.
+        and for random numbers are those of the caller.
       shared: its first argument; JAX arrays in it are copied to every device once.
       claim: the next unit.
       devices: where.
@@ -67,7 +67,7 @@ def run_on_devices(
     """
     events: SimpleQueue[Any] = SimpleQueue()
     stop = threading.Event()
-    settings = _precision_settings()
+    settings = _callers_settings()
 
     def tell(done: int) -> None:
         if stop.is_set():
@@ -124,9 +124,11 @@ def _moved(leaf: Any, device: jax.Device) -> Any:
     return jax.device_put(leaf, device) if isinstance(leaf, jax.Array) else leaf
 
 
-def _precision_settings() -> list[tuple[Any, Any]]:
+def _callers_settings() -> list[tuple[Any, Any]]:
     """What a context manager may have set for the calling thread alone."""
     return [
         (jax.enable_x64, _CONFIG.jax_enable_x64),
         (jax.default_matmul_precision, _CONFIG.jax_default_matmul_precision),
+        (jax.threefry_partitionable, _CONFIG.jax_threefry_partitionable),
+        (jax.default_prng_impl, _CONFIG.jax_default_prng_impl),
     ]

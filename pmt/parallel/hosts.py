@@ -14,7 +14,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -22,12 +22,23 @@ import jax
 from pmt.errors import IncompleteError, RequestError
 from pmt.files import as_json
 from pmt.parallel.again import AGAIN
-from pmt.parallel.units import Payload, Unit, from_bytes, to_bytes
+from pmt.parallel.units import Payload, Report, Unit, from_bytes, to_bytes
 
-_STOP = "pmt/stop"
+# What is used of the runtime's client, which has no public name, and the JAX that had it.
+_METHODS = (
+    "key_value_set",
+    "key_value_set_bytes",
+    "key_value_try_get_bytes",
+    "key_value_increment",
+    "key_value_dir_get_bytes",
+    "key_value_delete",
+)
+_TESTED = "0.10.2"
+
+_STOP, _WRITTEN, _BYE = "pmt/stop", "pmt/written", "pmt/bye"
 # Seconds between two questions whether a process has given up.
 _HEED = 1.0
-# Seconds to wait at the end for processes that do not come.
+# Seconds to wait at the end for processes that do not come, and for the runtime to end.
 _LEAVE = 20
 # Seconds between two looks at a key that is waited for.
 _WAIT = 0.1
@@ -43,6 +54,8 @@ class Hosts:
       client: the runtime's.
       round: of the reductions made so far; every process makes the same ones.
       heeded: when the others were last listened to.
+      given: units that this process has run for process 0.
+      unread: at process 0, rounds whose keys may still be asked for.
 
     Every method raises ``IncompleteError`` where process 0 cannot be reached.
     """
@@ -52,6 +65,8 @@ class Hosts:
     client: Any
     round: int = 0
     heeded: float = 0.0
+    given: int = 0
+    unread: list[int] = field(default_factory=list)
 
     @property
     def first(self) -> bool:
@@ -62,6 +77,8 @@ class Hosts:
         """Process 0 says which units are to be run; the others ask for it."""
         self.round += 1
         if self.first:
+            self._forget()
+            self.unread.append(self.round)
             self._call("key_value_set", self._key("units"), json.dumps(units))
             return units
         return [Unit(*pair) for pair in json.loads(self._wait(self._key("units")))]
@@ -90,6 +107,7 @@ class Hosts:
         """Hands what a unit gave to process 0."""
         key = self._key(f"done/{unit.first}-{unit.last}")
         self._call("key_value_set_bytes", key, to_bytes(payload))
+        self.given += 1
 
     def published(self) -> list[tuple[Unit, Payload]]:
         """At process 0: what the others have published since it was last asked for."""
@@ -105,14 +123,34 @@ class Hosts:
         self._call("key_value_set_bytes", self._key("total"), to_bytes(total))
 
     def total(self) -> Payload | None:
-        """What all units together gave; None while some are at work."""
-        data = self._ask(self._key("total"))
-        return None if data is None else from_bytes(data)
+        """What all units together gave; None while some are at work.
 
-    def stop(self, why: str) -> None:
+        Not to be asked again once it has been told.
+        """
+        data = self._ask(self._key("total"))
+        if data is None:
+            return None
+        self._call("key_value_increment", self._key("read"), 1)
+        return from_bytes(data)
+
+    def stop(self, why: BaseException) -> None:
         """Lets the other processes know that this one gives up, so that they end at once."""
+        # XLA's lines about memory are many.
+        reason = str(why).strip().split("\n", 1)[0] or type(why).__name__
         with suppress(Exception):
-            self._call("key_value_set", _STOP, f"process {self.index} stopped ({why})")
+            self._call("key_value_set", _STOP, f"process {self.index} stopped ({reason})")
+
+    def end_writing(self) -> None:
+        """Process 0 says that the result is written, so that the others may end."""
+        with suppress(IncompleteError):
+            self._call("key_value_set", _WRITTEN, "")
+
+    def wait_for_writing(self, report: Report) -> None:
+        """Until process 0 has written the result; ``report`` is called with 0 now and then."""
+        while self._ask(_WRITTEN) is None:
+            self.heed()
+            report(0)
+            time.sleep(_WAIT)
 
     def heed(self) -> None:
         """Raises ``IncompleteError`` where a process has said that it gives up."""
@@ -125,9 +163,33 @@ class Hosts:
             raise IncompleteError(f"{said.decode()}; {AGAIN}")
 
     def leave(self) -> None:
-        """Ends the run for this process, once the others are ready to end too."""
+        """Ends the run for this process, once the others are ready to end too.
+
+        The runtime aborts the process that leaves it while another one does not, so it is left
+        only where all have said that they are about to. Where one does not say so in time, the
+        runtime is left as it is, and the process is to end soon.
+        """
         with suppress(Exception):
-            jax.distributed.shutdown()
+            self._call("key_value_set", f"{_BYE}/{self.index}", "")
+            if self._all_leave():
+                jax.distributed.shutdown()
+
+    def _all_leave(self) -> bool:
+        deadline = time.monotonic() + _LEAVE
+        missing = set(range(self.count))
+        while missing and time.monotonic() < deadline:
+            missing = {each for each in missing if self._ask(f"{_BYE}/{each}") is None}
+            time.sleep(_WAIT if missing else 0.0)
+        return not missing
+
+    def _forget(self) -> None:
+        """Deletes the keys of rounds whose total every process has read."""
+        for old in list(self.unread):
+            read = self._ask(f"pmt/{old}/read")
+            if self.count == 1 or (read is not None and int(read) == self.count - 1):
+                for name in ("units", "claimed", "total", "read"):
+                    self._call("key_value_delete", f"pmt/{old}/{name}")
+                self.unread.remove(old)
 
     def _wait(self, key: str) -> bytes:
         while (said := self._ask(key)) is None:
@@ -173,7 +235,8 @@ def join_hosts(
       patience: seconds to wait for all processes to come.
 
     Raises:
-      RequestError: numbers or an address that make no sense, no cluster that JAX knows.
+      RequestError: numbers or an address that make no sense, no cluster that JAX knows, a JAX
+        whose runtime has not the store of keys that is used here.
       IncompleteError: not all processes came.
     """
     if count is not None and index is not None and not 0 <= index < count:
@@ -184,6 +247,11 @@ def join_hosts(
         host, _, port = coordinator.rpartition(":")
         if not host or not port.isdigit() or not 0 < int(port) < 2**16:
             raise RequestError(f"the coordinator is {coordinator!r}; expected HOST:PORT")
+    try:
+        # There is no public name for the client; Orbax takes it from here too.
+        from jax._src import distributed
+    except ImportError as error:
+        raise _other_jax("jax._src.distributed") from error
     # It would take SIGTERM for itself.
     jax.config.update("jax_enable_preemption_service", False)
     # What gRPC logs about its retries is for nobody.
@@ -209,11 +277,19 @@ def join_hosts(
             f"not all processes came within {patience} s, or process 0 could not be reached "
             f"({reason}); give the same command on every host again"
         ) from error
-    return Hosts(jax.process_index(), jax.process_count(), _client())
+    client = getattr(getattr(distributed, "global_state", None), "client", None)
+    _require_methods(client)
+    return Hosts(jax.process_index(), jax.process_count(), client)
 
 
-def _client() -> Any:
-    # There is no public name for it; Orbax takes it from here too.
-    from jax._src import distributed
+def _require_methods(client: Any) -> None:
+    for name in _METHODS:
+        if not callable(getattr(client, name, None)):
+            raise _other_jax(name)
 
-    return distributed.global_state.client
+
+def _other_jax(missing: str) -> RequestError:
+    return RequestError(
+        f"JAX {jax.__version__} has no {missing}, which runs of several processes need; they were "
+        f"tested with JAX {_TESTED}: install that one, or run it on one host"
+    )

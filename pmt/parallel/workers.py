@@ -40,6 +40,7 @@ class Workers:
         units: Sequence[Unit],
         add: Callable[[Payload, Payload], Payload],
         report: Report,
+        ended: Callable[[Payload], int] | None = None,
     ) -> Payload:
         """The sum of what all units give; the same in every process.
 
@@ -52,16 +53,17 @@ class Workers:
             commutative without rounding.
           report: called in this thread with the number of items finished since, 0 now and then;
             what it raises ends the run everywhere.
+          ended: how many items have been finished by what a unit gave; all of it if None.
 
         Raises:
           IncompleteError: another process stopped.
-          RequestError: a device is out of memory.
+          Exception: what ``work`` raises, also JAX's error where a device is out of memory.
         """
         try:
-            return self._reduce(name, work, shared, units, add, report)
+            return self._reduce(name, work, shared, units, add, report, ended)
         except BaseException as error:
             if self.hosts is not None:
-                self.hosts.stop(str(error) or type(error).__name__)
+                self.hosts.stop(error)
             raise
 
     def collect(
@@ -79,7 +81,11 @@ class Workers:
         units: Sequence[Unit],
         add: Callable[[Payload, Payload], Payload],
         report: Report,
+        ended: Callable[[Payload], int] | None,
     ) -> Payload:
+        def told(unit: Unit, payload: Payload) -> None:
+            report(unit.size if ended is None else ended(payload))
+
         total: Payload | None = None
         left = []
         for unit in units:
@@ -88,8 +94,8 @@ class Workers:
                 left.append(unit)
             else:
                 total = known if total is None else add(total, known)
-                report(unit.size)
-        for unit, payload in self._results(work, shared, left, report):
+                told(unit, known)
+        for unit, payload in self._results(work, shared, left, report, told):
             if self.store is not None:
                 self.store.put(name, unit, payload)
             total = payload if total is None else add(total, payload)
@@ -101,7 +107,12 @@ class Workers:
         return total
 
     def _results(
-        self, work: Work, shared: Any, units: list[Unit], report: Report
+        self,
+        work: Work,
+        shared: Any,
+        units: list[Unit],
+        report: Report,
+        told: Callable[[Unit, Payload], None],
     ) -> Iterator[tuple[Unit, Payload]]:
         """Process 0: all units; the others run some, and yield none."""
         hosts = self.hosts
@@ -122,10 +133,10 @@ class Workers:
                 missing.discard(each[0])
                 yield each
             if hosts.first:
-                yield from _arrived(hosts, missing, report)
+                yield from _arrived(hosts, missing, told)
         while hosts.first and missing:
             _nap(hosts, report)
-            yield from _arrived(hosts, missing, report)
+            yield from _arrived(hosts, missing, told)
 
     def _here(
         self, work: Work, shared: Any, claim: Claim, report: Report
@@ -144,10 +155,12 @@ class Workers:
         return run_on_devices(work, shared, claim, devices, report)
 
 
-def _arrived(hosts: Hosts, missing: set[Unit], report: Report) -> Iterator[tuple[Unit, Payload]]:
+def _arrived(
+    hosts: Hosts, missing: set[Unit], told: Callable[[Unit, Payload], None]
+) -> Iterator[tuple[Unit, Payload]]:
     for unit, payload in hosts.published():
         missing.discard(unit)
-        report(unit.size)
+        told(unit, payload)
         yield unit, payload
 
 

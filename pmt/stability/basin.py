@@ -146,9 +146,10 @@ def basin_fractions(
       progress: called with the number of samples that have just ended, or with 0.
 
     Raises:
-      RequestError: a ``LayerStack``, a number out of range, a sampler whose states do not fit, a
-        device without the memory for ``chunk`` samples.
+      RequestError: a ``LayerStack``, a number out of range, a sampler whose states do not fit.
       IncompleteError: another host stopped.
+      jax.errors.JaxRuntimeError: RESOURCE_EXHAUSTED, where a device has not the memory for
+        ``chunk`` samples; ask for fewer.
     """
     _check(system, tokens=tokens, samples=samples, max_steps=max_steps, max_period=max_period)
     _check(system, chunk=1 if chunk is None else chunk)
@@ -308,7 +309,8 @@ def _uniform_sampler(tokens: int, d: int, dtype: str) -> Sampler:
 def _starts(
     sampler: Sampler, seed: int, shape: tuple[int, int], dtype: Any
 ) -> Callable[[np.ndarray], np.ndarray]:
-    key = jax.random.key(seed)
+    # Named, so that the numbers are the same whatever is JAX's default.
+    key = jax.random.key(seed, impl="threefry2x32")
     size = max(1, min(_DRAWN, _NUMBERS // (shape[0] * shape[1])))
     # As it will be called, so that the sampler is traced once.
     given = _draw.eval_shape(sampler, key, jax.ShapeDtypeStruct((size,), jnp.uint32))

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 from pmt.dynamics import SingleHead
 from pmt.errors import RequestError
 from pmt.numerics import AnyArray, require_count
-from pmt.stability.basin import basin_fractions
+from pmt.stability.basin import basin_fractions, check_seed
 from pmt.stability.conditions import exact_bipartite_margin, psi
 from pmt.stability.spectrum import bipartite_multipliers
 
@@ -80,8 +80,9 @@ def phase_diagram(
       alpha: step size, 0 < alpha < 1/|V|, for which the boundary does not depend on it.
       others: the remaining eigenvalues relative to λ_1 = 1, each in (−1, 1).
       samples: random initial conditions for each cell; 0 for the spectra alone. Cell number
-        c (row by row) uses the seed ``seed`` + c.
-      seed: see there.
+        c (row by row) uses a seed made of ``seed`` and c, so that no two cells of neighbouring
+        seeds share their starts.
+      seed: see there, 0 to 2³² − 1.
       max_steps: budget of each run.
       progress: called with 1 for every cell of sampled runs.
 
@@ -90,6 +91,7 @@ def phase_diagram(
     """
     columns, rows = np.asarray(theta, np.float64), np.asarray(ratio, np.float64)
     _check(columns, rows, split, alpha, others, samples)
+    check_seed(seed)
     n1, n2 = split
     grid = partial(_spectral, n1=n1, n2=n2)
     spectra = grid(jnp.asarray(columns), jnp.asarray(rows), jnp.asarray(others, float), alpha)
@@ -104,7 +106,7 @@ def phase_diagram(
             phase_system(columns[j], rows[i], alpha, others),
             n1 + n2,
             samples=samples,
-            seed=(seed + cell) % 2**32,
+            seed=int(np.random.SeedSequence([seed, cell]).generate_state(1)[0]),
             max_steps=max_steps,
             verdicts=False,
         )
@@ -185,7 +187,7 @@ def _check(
             raise RequestError(f"{name} must increase from entry to entry")
     if theta[0] <= 0:
         raise RequestError(f"theta starts at {theta[0]:g}; the boundary is for positive scales")
-    if ratio[-1] >= 1 or any(abs(other) >= 1 or other > ratio[0] for other in others):
+    if ratio[-1] >= 1 or not all(-1 < other <= ratio[0] for other in others):
         raise RequestError(
             f"ratio runs to {ratio[-1]:g} and others are {others}; expected others <= ratio < 1 "
             "and others in (-1, 1)"

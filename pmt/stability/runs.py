@@ -211,6 +211,11 @@ def add(one: Payload, other: Payload) -> Payload:
     return {**tally.arrays(waiting.x.shape[1:], waiting.x.dtype), **waiting._asdict()}
 
 
+def ended(arrays: Payload) -> int:
+    """How many runs are over."""
+    return int(arrays["count"].sum())
+
+
 def waiting_of(arrays: Payload) -> Waiting:
     """The runs that are not over."""
     return Waiting(arrays["number"], arrays["age"], arrays["x"])

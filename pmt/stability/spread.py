@@ -13,7 +13,7 @@ import numpy as np
 
 from pmt.parallel.units import Payload, Report, Unit, split_units
 from pmt.parallel.workers import Workers
-from pmt.stability.runs import Runs, Waiting, add, waiting_of
+from pmt.stability.runs import Runs, Waiting, add, ended, waiting_of
 from pmt.stability.tally import Tally
 
 Starts = Callable[[np.ndarray], np.ndarray]
@@ -64,12 +64,12 @@ def run_samples(
     total = Tally()
     for units in _rounds(settings, first, last):
         work = _beginning(settings, units)
-        found = workers.reduce("runs", work, system, units, add, report)
+        found = workers.reduce("runs", work, system, units, add, report, ended)
         total.plus(Tally.of(found))
         rest, work = _leftover(settings, waiting_of(found))
         if rest:
             name = f"rest-{units[0].first}-{units[-1].last}"
-            total.plus(Tally.of(workers.reduce(name, work, system, rest, add, report)))
+            total.plus(Tally.of(workers.reduce(name, work, system, rest, add, report, ended)))
     return total
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -10,6 +11,7 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
+import jax
 import pytest
 
 from pmt.cli import main
@@ -21,10 +23,14 @@ ROOT = Path(__file__).parents[2]
 SMALL = ["basin", "--value", "diag:1,-0.5", "--query-key", "diag:2,0", "--alpha", "0.2"]
 SMALL += ["--tokens", "2", "--max-steps", "512", "--chunk", "32", "--seed", "5"]
 
+# For two processes: so many that none is done before the other has begun.
+UNITS_OF_TWO = 200
+
 SUPERVISED = """
 import os, signal, sys, time
 from pmt.cli import exits
-from pmt.cli.hosts import supervised
+from pmt.cli.hosts import finished, supervised
+from pmt.parallel.hosts import Hosts
 def action(arguments, call):
     ended = supervised(7)
     if ended is not None:
@@ -59,6 +65,8 @@ def supervise(child, **options):
         ("os.write(2, b'RPC: /RegisterTask'); os.abort()", 3, "not all processes of the run came"),
         ("os.write(2, b'Failed to add port to'); os.abort()", 2, "cannot open the port"),
         ("os.kill(os.getpid(), signal.SIGKILL)", 3, "was ended by SIGKILL"),
+        # What is finished stays so, whatever the runtime does when it is left.
+        ("finished(Hosts(1, 2, None), 1); os.write(2, b'CoordinationService'); os.abort()", 1, ""),
     ],
 )
 def test_the_parent_says_why_the_child_ended(child, status, words):
@@ -139,6 +147,9 @@ def test_an_interrupted_run_is_resumed_to_the_same_result(tmp_path, capsys):
     assert not again.exists()
     assert main([*resumed, "--seed", "6"]) == 2
     assert "unfinished run with seed = 5 and not 6" in capsys.readouterr().err
+    with jax.threefry_partitionable(False):
+        assert main(resumed) == 2
+    assert "threefry_partitionable = true and not false" in capsys.readouterr().err
     with stopped_after(None) as after:
         assert main(resumed) == 0
     assert again.read_bytes() == whole.read_bytes()
@@ -148,8 +159,9 @@ def test_an_interrupted_run_is_resumed_to_the_same_result(tmp_path, capsys):
     assert after[6:] and {name for name, _ in after[6:]} == {"rest"}
     # Nothing is left that another request would have to overwrite.
     assert sorted(path.name for path in out.iterdir()) == [
-        ".pmt-output.json", "fractions.png", "fractions.svg",
+        ".pmt-output.json", "fractions.png", "fractions.svg", "result.json",
     ]  # fmt: skip
+    assert (out / "result.json").read_bytes() == whole.read_bytes()
 
 
 def start_processes(folder, *more, timeout=60):
@@ -174,13 +186,18 @@ def start_processes(folder, *more, timeout=60):
 
 def test_two_processes_give_the_numbers_of_one_and_the_first_writes_them(tmp_path):
     """Fault 80."""
-    samples = ["--samples", "1300"]
+    samples = ["--samples", str(64 * UNITS_OF_TWO)]
     processes = start_processes(tmp_path, *samples)
     assert main([*SMALL, *samples, "--json", str(tmp_path / "one.json")]) == 0
     said = [process.communicate(timeout=200) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], said
     assert (tmp_path / "0.json").read_bytes() == (tmp_path / "one.json").read_bytes()
-    assert said[1] == ("process 1 of 2 is done; process 0 has the result\n", "")
+    words = re.fullmatch(
+        r"process 1 of 2 is done after (\d+) units? of work; process 0 has the result\n", said[1][0]
+    )
+    assert words and said[1][1] == ""
+    # Both have run some, and process 0 the rest of at least so many.
+    assert 0 < int(words[1]) < UNITS_OF_TWO
     assert "consensus at +v1" in said[0][0] and said[0][1] == ""
     assert not (tmp_path / "1.json").exists() and not (tmp_path / "out1").exists()
     assert (tmp_path / "out0" / "fractions.png").exists()
@@ -215,3 +232,20 @@ def test_when_one_of_two_is_killed_the_other_ends_and_the_run_is_resumed(tmp_pat
         json.loads((tmp_path / name).read_text(encoding="utf-8")) for name in ("one.json", "0.json")
     )
     assert two == one
+
+
+@pytest.mark.long
+def test_a_result_is_not_lost_with_a_process_that_dies_at_the_end(tmp_path):
+    """Fault 79."""
+    processes = start_processes(tmp_path, "--samples", "1300", timeout=5)
+    deadline = time.monotonic() + 120
+    # Written once the total is there; process 1 waits for the rest then.
+    while not (tmp_path / "out0" / "fractions.png").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    processes[1].kill()
+    said, complaint = processes[0].communicate(timeout=60)
+    processes[1].communicate(timeout=60)
+    assert processes[0].returncode == 0 and complaint == "", complaint
+    assert "consensus at +v1" in said
+    assert (tmp_path / "0.json").read_bytes() == (tmp_path / "out0/result.json").read_bytes()

@@ -75,6 +75,8 @@ def test_runs_and_a_disagreement_are_said_and_the_latter_is_a_no(monkeypatch, tm
         (["--split", "3"], "--split is '3'; it must be two counts"),
         (["--split", "3,0"], "each at least 1"),
         (["--others", "a"], "--others is 'a'; it must be numbers"),
+        (["--others", "nan"], "others are (nan,); expected others <= ratio < 1"),
+        (["--others", "-1"], "others in (-1, 1)"),
         (["--alpha", "1.5"], "1.5 is not below 1"),
     ],
 )

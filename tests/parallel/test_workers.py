@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from pmt.errors import IncompleteError, Interrupted, RequestError
+from pmt.parallel import hosts as hosts_module
 from pmt.parallel.hosts import Hosts, join_hosts
 from pmt.parallel.store import UnitStore
 from pmt.parallel.units import Unit, from_bytes, split_units, to_bytes
@@ -139,6 +140,38 @@ def test_a_stopped_run_is_gone_on_with_and_never_with_other_settings(tmp_path):
     assert not tmp_path.exists()
 
 
+@pytest.mark.parametrize("request_file", [None, "[]", "not JSON"])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_folder_that_is_somebody_elses_is_refused_and_left_as_it_is(
+    tmp_path, request_file, overwrite
+):
+    (tmp_path / "measured-1-2.npz").write_bytes(b"mine")
+    if request_file is not None:
+        (tmp_path / "request.json").write_text(request_file, encoding="utf-8")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(RequestError, match="it holds something else") as caught:
+        UnitStore(tmp_path, {"seed": 1}, overwrite=overwrite)
+    assert "\n" not in str(caught.value)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_only_what_we_wrote_is_removed(tmp_path):
+    folder = tmp_path / "unfinished"
+    store = UnitStore(folder, {"seed": 1})
+    kept = [folder / "thesis.tex", folder / "data.npz", folder / "sub" / "runs-0-64.npz"]
+    (folder / "sub").mkdir()
+    for path in kept:
+        path.write_text("mine", encoding="utf-8")
+    for name in ("runs", "rest-0-640"):
+        store.put(name, Unit(0, 64), {"x": np.zeros(1)})
+    UnitStore(folder, {"seed": 2}, overwrite=True).put("runs", Unit(64, 128), {"x": np.zeros(1)})
+    names = sorted(path.name for path in folder.iterdir())
+    assert names == ["data.npz", "request.json", "runs-64-128.npz", "sub", "thesis.tex"]
+    store.discard()
+    assert sorted(path.name for path in folder.iterdir()) == ["data.npz", "sub", "thesis.tex"]
+    assert all(path.read_text(encoding="utf-8") == "mine" for path in kept)
+
+
 class Keys:
     """The runtime's store of keys, for processes that are threads of this one."""
 
@@ -160,8 +193,8 @@ class Keys:
 
     def key_value_increment(self, key, by):
         with self.lock:
-            self.held[key] = self.held.get(key, 0) + by
-            return self.held[key]
+            self.held[key] = str(int(self.held.get(key, b"0")) + by).encode()
+            return int(self.held[key])
 
     def key_value_dir_get_bytes(self, prefix):
         with self.lock:
@@ -172,15 +205,17 @@ class Keys:
             del self.held[key]
 
 
-def processes(work, count=3, report=ignore):
+def processes(work, count=3, report=ignore, keys=None, ended=None):
     """What `count` processes get; an exception where one was raised."""
-    keys, answers = Keys(), [None] * count
+    keys, answers = keys or Keys(), [None] * count
 
     def process(index):
         workers = Workers(hosts=Hosts(index, count, keys))
         try:
             for _ in range(2):
-                answers[index] = workers.reduce("a", work, jnp.arange(20.0), UNITS, add, report)
+                answers[index] = workers.reduce(
+                    "a", work, jnp.arange(20.0), UNITS, add, report, ended
+                )
         except BaseException as error:
             answers[index] = error
 
@@ -203,10 +238,47 @@ def test_every_process_gets_the_total_of_what_all_have_run():
         time.sleep(0.01)
         return squares(shared, unit, report)
 
+    keys = Keys()
     with jax.enable_x64(True):
-        answers = processes(work)
+        answers = processes(work, keys=keys)
     assert [float(each["sum"]) for each in answers] == [sum(i**2 for i in range(20))] * 3
     assert sorted(ran) == sorted(2 * UNITS)
+    # Of a round that all have read nothing is kept.
+    rounds = {key.split("/")[1] for key in keys.held}
+    assert "2" in rounds
+    Hosts(0, 3, keys, round=2, unread=[1, 2] if "1" in rounds else [2]).begin([])
+    assert {key for key in keys.held} == {"pmt/3/units"}
+
+
+@pytest.mark.parametrize("devices", [None, twice()])
+def test_what_a_unit_leaves_to_others_is_not_reported_as_ended(devices, tmp_path):
+    def work(shared, unit, report):
+        report(unit.size - 1)
+        return {"sum": np.array(unit.size - 1.0)}
+
+    for _ in range(2):
+        done, store = [], UnitStore(tmp_path, {"seed": 1})
+        Workers(devices, store).reduce(
+            "a", work, None, UNITS, add, done.append, lambda payload: int(payload["sum"])
+        )
+        assert sum(done) == 20 - len(UNITS)
+
+
+@pytest.mark.parametrize("setting", ["threefry_partitionable", "default_prng_impl"])
+@pytest.mark.parametrize("devices", [None, twice()])
+def test_random_numbers_are_those_of_the_callers_settings(devices, setting):
+    """Fault 80."""
+    value = {"threefry_partitionable": False, "default_prng_impl": "rbg"}[setting]
+    with getattr(jax, setting)(value):
+        key = jax.random.key(3)
+        expected = np.asarray(jax.random.bits(key, (5,)))
+
+        def work(_shared, unit, report):
+            return {"x": np.asarray(jax.random.bits(jax.random.key(3), (5,)))}
+
+        found = Workers(devices).collect(work, None, UNITS[:2], ignore)
+    assert all(np.array_equal(each["x"], expected) for each in found)
+    assert not np.array_equal(expected, np.asarray(jax.random.bits(jax.random.key(3), (5,))))
 
 
 def test_a_process_that_fails_ends_the_others():
@@ -243,6 +315,40 @@ def test_a_runtime_that_cannot_be_reached_is_no_fault_of_ours():
 
     with pytest.raises(IncompleteError, match=r"process 0 cannot be reached \(UNAVAILABLE: failed"):
         Hosts(1, 2, Gone()).claim([Unit(0, 1)])
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_the_runtime_is_left_only_together(monkeypatch, others):
+    """Fault 79: it aborts who leaves it alone."""
+    left = []
+    monkeypatch.setattr(jax.distributed, "shutdown", lambda: left.append(True))
+    monkeypatch.setattr(hosts_module, "_LEAVE", 0.3)
+    keys = Keys()
+    for index in range(1, 1 + others):
+        keys.key_value_set(f"pmt/bye/{index}", "")
+    Hosts(0, 2, keys).leave()
+    assert len(left) == others
+
+
+def test_a_process_waits_until_the_result_is_written():
+    keys, seen = Keys(), []
+
+    def report(done):
+        seen.append(done)
+        Hosts(0, 2, keys).end_writing()
+
+    Hosts(1, 2, keys).wait_for_writing(report)
+    assert seen == [0]
+    keys = Keys()
+    Hosts(0, 2, keys).stop(ValueError("out of memory\nmany lines"))
+    with pytest.raises(IncompleteError, match=r"^process 0 stopped \(out of memory\); [^\n]*$"):
+        Hosts(1, 2, keys).wait_for_writing(ignore)
+
+
+def test_a_jax_with_another_runtime_is_refused_by_name():
+    hosts_module._require_methods(Keys())
+    with pytest.raises(RequestError, match=r"no key_value_set, .* tested with JAX 0\.10\.2"):
+        hosts_module._require_methods(object())
 
 
 @pytest.mark.parametrize(

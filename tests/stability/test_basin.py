@@ -263,6 +263,8 @@ def test_the_starts_are_uniform_and_fixed_by_seed_and_number():
     np.testing.assert_array_equal(x[1000:1003], sample_starts(3, [1000, 1001, 1002], 2, 3))
     drawn = np.asarray(jax.random.normal(jax.random.fold_in(jax.random.key(3), 5), (2, 3)))
     assert_close(x[5], drawn / np.linalg.norm(drawn, axis=1, keepdims=True))
+    with jax.default_prng_impl("rbg"):
+        np.testing.assert_array_equal(x[:2], sample_starts(3, [0, 1], 2, 3))
     # Coordinates of uniform points of S² are uniform on (−1, 1).
     assert np.abs(x.mean(axis=0)).max() < 0.05
     assert np.abs((x**2).mean(axis=0) - 1 / 3).max() < 0.02

@@ -1,5 +1,7 @@
 """Maps of basins, escape radii and phase diagrams, where geometry or theory says what they are."""
 
+from types import SimpleNamespace
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -162,3 +164,19 @@ def test_what_is_drawn_are_the_labels(hemispheres, lost):
     curve = figures.escape_figure(lost).axes[0].lines[0].get_xydata()
     assert curve[0, 1] == 0.0 and curve[-1, 1] == 1.0
     assert abs(curve[np.argmax(curve[:, 1] > 0), 0] - np.pi / 2) < 0.05
+
+
+def test_cells_of_neighbouring_seeds_do_not_share_their_starts(monkeypatch):
+    asked = []
+
+    def noted(_system, _tokens, *, seed, **_options):
+        asked.append(seed)
+        return SimpleNamespace(share=lambda *_kinds, where: share, unresolved=share)
+
+    share = SimpleNamespace(fraction=0.5, low=0.4, high=0.6)
+    monkeypatch.setattr("pmt.stability.phase.basin_fractions", noted)
+    for seed in (0, 1, 2**32 - 1):
+        phase_diagram(jnp.array([0.5, 1.0]), jnp.array([0.1, 0.2]), samples=4, seed=seed)
+    assert len(set(asked)) == 12 and all(0 <= seed < 2**32 for seed in asked)
+    with pytest.raises(RequestError, match="seed is -1"):
+        phase_diagram(jnp.array([0.5, 1.0]), jnp.array([0.1, 0.2]), samples=4, seed=-1)
