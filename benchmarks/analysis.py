@@ -24,8 +24,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from benchmarks.loading import PEER_VARIABLE, peer_python
-from benchmarks.measure import limit
+from benchmarks.measure import PEER_VARIABLE, limit, peer_python
 from pmt.experiments import AnalysisConfig, random_tokens
 from pmt.experiments.nulls import gaussian_maps
 from pmt.models import open_layers
@@ -87,7 +86,7 @@ def _prepare(folder: Path, size: dict[str, int]) -> None:
 def rows(quick: bool) -> list[dict[str, Any]]:
     """The analysis with its null models, as in the paper without, and again from its cache."""
     size, turns = (QUICK, 1) if quick else (SIZE, 2)
-    peer, busy = peer_python(), os.getloadavg()[0]
+    peer, busy = peer_python("torch", "transformers"), os.getloadavg()[0]
     ways = ("eigen-whole", "whole", "eigen-paper", "paper", "script")
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)

@@ -11,16 +11,14 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors.numpy import save_file
 
-from benchmarks.measure import limit, timed
+from benchmarks.measure import PEER_VARIABLE, limit, peer_python, timed
 
-PEER_VARIABLE = "PMT_BENCH_PEER_PYTHON"
 SIZE = {"layers": 12, "d": 768, "heads": 12, "vocabulary": 50257, "positions": 1024}
 
 _CHILD = Path(__file__).with_name("_load.py")
@@ -66,7 +64,7 @@ def write_gpt2(
 
 def rows(quick: bool) -> list[dict[str, Any]]:
     """One row for the whole model and one for its layers one at a time, against the same peer."""
-    peer = peer_python()
+    peer = peer_python("torch", "transformers")
     ways = ["model", "layers", *(["transformers"] if peer else [])]
     with tempfile.TemporaryDirectory() as folder:
         write_gpt2(Path(folder), **SIZE)
@@ -159,14 +157,6 @@ def _both(
         return statistics.median(found) if found else None
 
     return {"ours": median(ours), "peer": median(peer)}
-
-
-def peer_python() -> str | None:
-    """The interpreter with torch and transformers, if there is one."""
-    if PEER_VARIABLE in os.environ:
-        return os.environ[PEER_VARIABLE]
-    here = all(find_spec(name) is not None for name in ("torch", "transformers"))
-    return sys.executable if here else None
 
 
 def _run(way: str, folder: str, peer: str | None, *file: str) -> dict[str, Any]:

@@ -12,15 +12,13 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from benchmarks.loading import PEER_VARIABLE
-from benchmarks.measure import limit, machine_rates
+from benchmarks.measure import PEER_VARIABLE, limit, machine_rates, peer_python
 from pmt import looped
 
 SIZE = {"d": 16, "n": 32, "loops": 10, "batch": 128}
@@ -31,7 +29,7 @@ _CHILD = Path(__file__).with_name("_loop_step.py")
 
 def rows(quick: bool) -> list[dict[str, Any]]:
     """One row against PyTorch and one against plain JAX; seconds are those of one step."""
-    peer = _peer()
+    peer = peer_python("torch")
     ways = ["ours", "plain", *(["torch"] if peer else [])]
     runs: dict[str, list[dict[str, Any]]] = {way: [] for way in ways}
     busy = os.getloadavg()[0]
@@ -126,10 +124,3 @@ def _timing(runs: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _processor(runs: list[dict[str, Any]]) -> float:
     return statistics.median(seconds / STEPS for run in runs for seconds in run["processor"])
-
-
-def _peer() -> str | None:
-    """The interpreter with torch, if there is one."""
-    if PEER_VARIABLE in os.environ:
-        return os.environ[PEER_VARIABLE]
-    return sys.executable if find_spec("torch") is not None else None

@@ -3,15 +3,18 @@
 import os
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from typing import Any
 
 import jax
 import numpy as np
 
+PEER_VARIABLE = "PMT_BENCH_PEER_PYTHON"
 _PACKAGES = ("jax", "jaxlib", "numpy", "scipy")
 # What changes the speed of everything.
 _SETTINGS = ("XLA_FLAGS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "JAX_PLATFORMS")
@@ -72,6 +75,13 @@ def _timing(first: float, times: list[float]) -> Timing:
 def once(seconds: float) -> dict[str, Any]:
     """The timing of a single call whose compilation cannot be told apart, or that has none."""
     return {"compile": 0.0, "median": seconds, "best": seconds, "calls": 1}
+
+
+def peer_python(*modules: str) -> str | None:
+    """The peer's interpreter: PMT_BENCH_PEER_PYTHON, or this one if it has the modules, or None."""
+    if PEER_VARIABLE in os.environ:
+        return os.environ[PEER_VARIABLE]
+    return sys.executable if all(find_spec(name) is not None for name in modules) else None
 
 
 def limit(what: str, seconds: float, ours: float) -> dict[str, Any]:

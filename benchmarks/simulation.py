@@ -18,15 +18,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from benchmarks.loading import PEER_VARIABLE
-from benchmarks.measure import machine_rates, processors
+from benchmarks.measure import PEER_VARIABLE, machine_rates, peer_python, processors
 from pmt import simulate
 from pmt.dynamics import SingleHead
 
@@ -81,7 +79,7 @@ def _one(given: dict[str, Any], limits: dict[str, float], quick: bool) -> list[d
             for name, run in runs.items():
                 if name != "NumPy" or turn < 2:
                     run.again()
-        if peer := _peer():
+        if peer := peer_python("torch"):
             single = given["x0"].dtype == np.float32
             # Compiled PyTorch takes long to compile, and eager PyTorch to run.
             for way in ("eager",) if quick else ("eager", "compiled") if single else ("compiled",):
@@ -251,10 +249,3 @@ def _torch(given: dict[str, Any], folder: Path, peer: str, way: str, calls: int)
     with np.load(target) as stored:
         run.last = stored["last"]
     return run
-
-
-def _peer() -> str | None:
-    """The interpreter with torch, if there is one."""
-    if PEER_VARIABLE in os.environ:
-        return os.environ[PEER_VARIABLE]
-    return sys.executable if find_spec("torch") is not None else None

@@ -105,6 +105,15 @@ def as_json(value: Any, where: str = "$") -> Any:
     raise TypeError(message)
 
 
+def first_difference(before: Any, now: Any, where: str = "") -> str:
+    """The first place where two requests, as JSON has them, differ, in words."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in sorted(set(before) | set(now)):
+            if before.get(key) != now.get(key):
+                return first_difference(before.get(key), now.get(key), f"{where}.{key}".lstrip("."))
+    return f"{where or 'request'} = {json.dumps(before)} and not {json.dumps(now)}"
+
+
 def prepare_output_directory(
     path: str | os.PathLike[str], *, writer: str, overwrite: bool = False
 ) -> Path:

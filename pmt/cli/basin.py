@@ -31,7 +31,15 @@ from pmt.cli.options import (
     number,
     start_backend,
 )
-from pmt.cli.point_options import Index, Placement, Signs, Split, Tokens, require_affordable
+from pmt.cli.point_options import (
+    Index,
+    Placement,
+    Signs,
+    Split,
+    Tokens,
+    Tolerance,
+    require_affordable,
+)
 from pmt.cli.system_options import (
     Alpha,
     Kind,
@@ -75,16 +83,6 @@ Confidence = Annotated[
 Interval = Annotated[
     Literal["wilson", "clopper-pearson"],
     typer.Option("--interval", help="Wilson's score interval, or the exact one, which is wider."),
-]
-Tolerance = Annotated[
-    float | None,
-    typer.Option(
-        "--tolerance",
-        parser=number(above=0.0, below=1.0),
-        metavar="X",
-        help="Chord within which tokens count as equal; 64 roots of eps if not given.",
-        show_default=False,
-    ),
 ]
 Map = Annotated[
     int | None,

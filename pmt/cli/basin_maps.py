@@ -23,6 +23,7 @@ from pmt.cli.point_options import (
     Signs,
     Split,
     Tokens,
+    Tolerance,
     read_tokens,
     require_affordable,
 )
@@ -95,16 +96,6 @@ Resolution = Annotated[
 ]
 MaxSteps = Annotated[
     int, typer.Option("--max-steps", min=1, metavar="N", help="Budget of each start.")
-]
-Tolerance = Annotated[
-    float | None,
-    typer.Option(
-        "--tolerance",
-        parser=number(above=0.0, below=1.0),
-        metavar="X",
-        help="Chord within which tokens count as equal; 64 roots of eps if not given.",
-        show_default=False,
-    ),
 ]
 
 _TOKENS, _EXTENT = 6, 3.0

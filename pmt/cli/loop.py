@@ -176,12 +176,16 @@ def train(
             resume=resume,
             advance=advance,
         )
-    from pmt.figures.looped import loop_training
+
+    def draw() -> Any:
+        from pmt.figures.looped import loop_training
+
+        return loop_training(result)
 
     done = _Done(
         lines=training_lines(result, platform),
         name="loop-figure-1",
-        draw=lambda: loop_training(result),
+        draw=draw,
         document=training_json(result) | {"device": platform},
         finite=bool(result.training.finite.all()),
     )
@@ -220,8 +224,11 @@ def compare(
     changed: dict[str, Any] = {"seed": seed, "dtype": dtype}
     if seeds is not None:
         changed["seeds"] = seeds
-    runs = {"repeat": _compare_repeated, "norms": _compare_norms, "noise": _compare_noise}
-    done = runs[study](changed, epochs, quick, resume, folder)
+    if study == "repeat":
+        done = _compare_repeated(changed, epochs, quick, resume, folder)
+    else:
+        runs = {"norms": _compare_norms, "noise": _compare_noise}
+        done = runs[study](changed, epochs, quick)
     return _hand_over(done, folder, json)
 
 
@@ -261,7 +268,6 @@ def _compare_repeated(
         comparison_json,
         loop_figure_2,
     )
-    from pmt.figures.looped import loop_comparison
 
     config = FIGURE_2_QUICK if quick else FIGURE_2
     training = replace(config.training, **changed)
@@ -270,10 +276,16 @@ def _compare_repeated(
     config = replace(config, training=training)
     with progress("epochs", total=training.epochs * len(config.norms)) as advance:
         result = loop_figure_2(config, folder=folder, resume=resume, advance=advance)
+
+    def draw() -> Any:
+        from pmt.figures.looped import loop_comparison
+
+        return loop_comparison(result)
+
     return _Done(
         lines=repeated_lines(result),
         name="loop-figure-2",
-        draw=lambda: loop_comparison(result),
+        draw=draw,
         document=comparison_json(result),
         finite=all(done.finite.all() for done in result.trainings.values()),
     )
@@ -283,13 +295,9 @@ def _compare_norms(
     changed: dict[str, Any],
     epochs: int | None,
     quick: bool,
-    resume: bool,
-    folder: Path | None,
 ) -> _Done:
-    del resume, folder
     from pmt.cli.loop_lines import norms_table
     from pmt.experiments.loop_norms import NORMS_QUICK, NORMS_STUDY, loop_norms, norms_json
-    from pmt.figures.looped import loop_norms as drawn
 
     config = NORMS_QUICK if quick else NORMS_STUDY
     training = replace(config.training, **changed)
@@ -298,10 +306,16 @@ def _compare_norms(
     config = replace(config, training=training)
     with progress("epochs", total=config.epochs) as advance:
         result = loop_norms(config, advance=advance)
+
+    def draw() -> Any:
+        from pmt.figures.looped import loop_norms as figure
+
+        return figure(result)
+
     return _Done(
         lines=[norms_table(result)],
         name="loop-norms",
-        draw=lambda: drawn(result),
+        draw=draw,
         document=norms_json(result),
         finite=True,
     )
@@ -311,13 +325,9 @@ def _compare_noise(
     changed: dict[str, Any],
     epochs: int | None,
     quick: bool,
-    resume: bool,
-    folder: Path | None,
 ) -> _Done:
-    del resume, folder
     from pmt.cli.loop_lines import noise_lines
     from pmt.experiments.loop_noise import NOISE_QUICK, NOISE_STUDY, loop_noise, noise_json
-    from pmt.figures.loop_noise import loop_noise as drawn
 
     if epochs is not None:
         message = "--epochs is not an option of --study noise, whose runs have equally many steps"
@@ -326,10 +336,16 @@ def _compare_noise(
     config = replace(config, training=replace(config.training, **changed))
     with progress("epochs", total=config.epochs) as advance:
         result = loop_noise(config, advance=advance)
+
+    def draw() -> Any:
+        from pmt.figures.loop_noise import loop_noise as figure
+
+        return figure(result)
+
     return _Done(
         lines=noise_lines(result),
         name="loop-noise",
-        draw=lambda: drawn(result),
+        draw=draw,
         document=noise_json(result),
         finite=all(one.finite for one in result.series),
     )

@@ -19,6 +19,7 @@ from pmt.cli.options import (
     number,
     start_backend,
 )
+from pmt.cli.point_options import split_sizes
 from pmt.errors import RequestError
 from pmt.files import prepare_output_directory, write_atomically, write_json
 
@@ -67,6 +68,7 @@ MaxSteps = Annotated[
 ]
 
 _MOST_CELLS = 10**6
+_MOST_TOKENS = 10**7
 
 
 def phase(
@@ -101,7 +103,10 @@ def phase(
     if cells > _MOST_CELLS:
         message = f"--theta and --ratio make {cells:,} cells; at most {_MOST_CELLS:,} are possible"
         raise RequestError(message)
-    sizes, rest = _split(split), _others(others)
+    sizes, rest = split_sizes(split), _others(others)
+    if sum(sizes) > _MOST_TOKENS:
+        message = f"--split has {sum(sizes):,} tokens; at most {_MOST_TOKENS:,} are possible"
+        raise RequestError(message)
     with between_pieces() as listen:
         platform = start_backend(device, dtype)
         from pmt.stability.phase import phase_diagram
@@ -164,14 +169,6 @@ def _grid(text: str, name: str, geometric: bool) -> list[float]:
         low, high = math.log(low), math.log(high)
     steps = [low + (high - low) * k / (count - 1) for k in range(count)]
     return [math.exp(step) for step in steps] if geometric else steps
-
-
-def _split(text: str) -> tuple[int, int]:
-    parts = text.split(",")
-    if len(parts) != 2 or not all(p.isascii() and p.isdigit() and 0 < len(p) < 8 for p in parts):
-        message = f"--split is {text!r}; it must be two counts such as 3,2, each at least 1"
-        raise RequestError(message)
-    return int(parts[0]), int(parts[1])
 
 
 def _others(text: str) -> tuple[float, ...]:

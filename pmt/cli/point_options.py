@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pmt.cli.options import at_most_one
+from pmt.cli.options import at_most_one, number
 from pmt.cli.reading import read_npy
 from pmt.errors import RequestError
 
@@ -43,6 +43,16 @@ Signs = Annotated[
         "--signs",
         metavar="+-+-",
         help="Bipartite: the side of every token, where their order matters (masks).",
+        show_default=False,
+    ),
+]
+Tolerance = Annotated[
+    float | None,
+    typer.Option(
+        "--tolerance",
+        parser=number(above=0.0, below=1.0),
+        metavar="X",
+        help="Chord within which tokens count as equal; 64 roots of eps if not given.",
         show_default=False,
     ),
 ]
@@ -129,15 +139,7 @@ class Placement:
             require_affordable(system, len(self.signs))
             return [1 if sign == "+" else -1 for sign in self.signs]
         if self.split is not None:
-            parts = self.split.split(",")
-            plain = len(parts) == 2 and all(each.isascii() and each.isdigit() for each in parts)
-            sizes = [int(each[:9]) for each in parts] if plain else [0]
-            if min(sizes) < 1:
-                message = (
-                    f"--split is {brief(self.split)}; it must be two counts such as 3,2, "
-                    "each at least 1"
-                )
-                raise RequestError(message)
+            sizes = list(split_sizes(self.split))
         else:
             sizes = [tokens - tokens // 2, tokens // 2]
             if min(sizes) < 1:
@@ -145,6 +147,21 @@ class Placement:
                 raise RequestError(message)
         require_affordable(system, sum(sizes))
         return [1] * sizes[0] + [-1] * sizes[1]
+
+
+def split_sizes(text: str) -> tuple[int, int]:
+    """What --split says: tokens on the one side and on the other, each at least 1.
+
+    Raises:
+      RequestError: anything else.
+    """
+    parts = text.split(",")
+    plain = len(parts) == 2 and all(each.isascii() and each.isdigit() for each in parts)
+    sizes = [int(each[:9]) for each in parts] if plain else [0]
+    if min(sizes) < 1:
+        message = f"--split is {brief(text)}; it must be two counts such as 3,2, each at least 1"
+        raise RequestError(message)
+    return sizes[0], sizes[1]
 
 
 def read_tokens(path: Path, dimension: int, dtype: str) -> tuple[Any, str | None]:

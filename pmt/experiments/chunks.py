@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pmt.errors import RequestError
-from pmt.files import as_json, remove_leftovers, write_atomically, write_json
+from pmt.files import as_json, first_difference, remove_leftovers, write_atomically, write_json
 
 _REQUEST, _RESULT = "request.json", "result.json"
 
@@ -42,7 +42,7 @@ class Chunks:
         if before != self._request:
             if before is not None and not overwrite:
                 raise RequestError(
-                    f"{self.folder} holds results for {_difference(before, self._request)}; "
+                    f"{self.folder} holds results for {first_difference(before, self._request)}; "
                     "choose another folder, or give --overwrite"
                 )
             # The closing file first, so that at no moment it stands beside another request.
@@ -86,12 +86,3 @@ def _read(path: Path) -> Any:
     except (OSError, ValueError):
         # Not by us, whose files are whole: as if it were not there.
         return None
-
-
-def _difference(before: Any, now: Any, where: str = "") -> str:
-    """The first place where two requests differ, in words."""
-    if isinstance(before, dict) and isinstance(now, dict):
-        for key in sorted(set(before) | set(now)):
-            if before.get(key) != now.get(key):
-                return _difference(before.get(key), now.get(key), f"{where}.{key}".lstrip("."))
-    return f"{where or 'request'} = {json.dumps(before)} and not {json.dumps(now)}"

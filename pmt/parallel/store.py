@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pmt.errors import RequestError
-from pmt.files import as_json, remove_leftovers, write_atomically, write_json
+from pmt.files import as_json, first_difference, remove_leftovers, write_atomically, write_json
 from pmt.parallel.units import Payload, Unit, from_bytes, to_bytes
 
 _REQUEST = "request.json"
@@ -51,8 +51,9 @@ class UnitStore:
             )
         if before is not None and not overwrite:
             raise RequestError(
-                f"{self.folder} holds an unfinished run with {_difference(before, wanted)}; ask "
-                "for the same again to go on with it, choose another folder, or give --overwrite"
+                f"{self.folder} holds an unfinished run with {first_difference(before, wanted)}; "
+                "ask for the same again to go on with it, choose another folder, or give "
+                "--overwrite"
             )
         # The units first, so that at no moment a request stands beside units of another one.
         self._remove_units()
@@ -93,12 +94,3 @@ def _read_json(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None
-
-
-def _difference(before: Any, now: Any, where: str = "") -> str:
-    """The first place where two requests differ, in words."""
-    if isinstance(before, dict) and isinstance(now, dict):
-        for key in sorted(set(before) | set(now)):
-            if before.get(key) != now.get(key):
-                return _difference(before.get(key), now.get(key), f"{where}.{key}".lstrip("."))
-    return f"{where or 'request'} = {json.dumps(before)} and not {json.dumps(now)}"
