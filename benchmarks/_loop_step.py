@@ -1,9 +1,10 @@
 """Run as a program in a process of its own: SGD steps of the looped transformer, timed.
 
-``python benchmarks/_loop_step.py WAY INPUT.npz OUTPUT.npz CALLS`` with WAY ``ours``, ``plain`` (the
-same model written down with ``scan`` and ``vmap``, compiled) or ``torch``; the last runs in the
-peer's interpreter, so nothing else is imported at the top. The input holds the weights and one
-batch; every call makes ``steps`` steps from the same start, and the output holds V and W then.
+``python benchmarks/_loop_step.py WAY INPUT.npz OUTPUT.npz CALLS`` with WAY ``blocks`` (ours from a
+structured start), ``full`` (ours from any start), ``plain`` (the same model written down with
+``scan`` and ``vmap``, compiled), ``torch`` or ``torch-blocks``; these run in the peer's
+interpreter, so nothing else is imported at the top. The input holds the weights and one batch;
+every call makes ``steps`` steps from the same start, and the output holds V and W then.
 
 One JSON object: ``compile``, seconds of the first call beyond a later one; ``seconds`` and
 ``processor``, wall and processor seconds of each later call.
@@ -18,11 +19,18 @@ from typing import Any
 import numpy as np
 
 
-def ours(given: dict[str, Any]) -> Callable[[], Any]:
-    """``pmt.looped``."""
+def full(given: dict[str, Any]) -> Callable[[], Any]:
+    """``pmt.looped``, all entries of V and W."""
     from pmt.looped import apply
 
     return _jax(given, apply)
+
+
+def blocks(given: dict[str, Any]) -> Callable[[], Any]:
+    """``pmt.looped``, the entries that a structured start moves."""
+    from pmt.looped import apply_blocks
+
+    return _jax(given, apply_blocks)
 
 
 def plain(given: dict[str, Any]) -> Callable[[], Any]:
@@ -114,7 +122,42 @@ def torch(given: dict[str, Any]) -> Callable[[], Any]:
     return call
 
 
-WAYS = {"ours": ours, "plain": plain, "torch": torch}
+def torch_blocks(given: dict[str, Any]) -> Callable[[], Any]:
+    """PyTorch, the entries that a structured start moves."""
+    from importlib import import_module
+
+    torch = import_module("torch")
+    data, query, leading = (torch.tensor(given[name]) for name in ("data", "query", "leading"))
+    d = query.shape[-1]
+    loops, rate, steps = int(given["loops"]), float(given["rate"]), int(given["steps"])
+
+    def call() -> Any:
+        value = torch.tensor(given["value"], requires_grad=True)
+        key = torch.tensor(given["key"], requires_grad=True)
+        optimizer = torch.optim.SGD([value, key], lr=rate)
+        for _ in range(steps):
+            optimizer.zero_grad()
+            y = query
+            for _ in range(loops):
+                along = torch.bmm(data, (y @ key[:d, d:].T)[:, :, None])
+                y = y + torch.bmm(data.mT, along)[:, :, 0] @ value[d:, :d].T
+                y = y / torch.linalg.vector_norm(y, dim=1, keepdim=True)
+            inside = torch.einsum("bi,bir->br", y, leading)
+            outside = y - torch.einsum("br,bir->bi", inside, leading)
+            (outside**2).sum(1).mean().backward()
+            optimizer.step()
+        return value.detach().numpy(), key.detach().numpy()
+
+    return call
+
+
+WAYS = {
+    "blocks": blocks,
+    "full": full,
+    "plain": plain,
+    "torch": torch,
+    "torch-blocks": torch_blocks,
+}
 
 
 def main(way: str, source: str, target: str, calls: int) -> None:

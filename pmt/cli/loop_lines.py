@@ -42,13 +42,14 @@ def training_lines(result: "LoopFigure1", platform: str) -> list[str]:
             fitted = [f"{one.value:.3f} +- {one.half_width:.3f}" for one in pair]
             text = f"v {fitted[0]}, w {fitted[1]} (theory 1/4), seed {config.seed + seed}"
             lines.append(line("exponents", text))
-    share = np.mean(scores <= 3.0)
+    moved = scores[np.isfinite(scores)]
+    share = np.mean(moved <= 3.0) if len(moved) else np.nan
     return [
         *lines,
         line(
             "manifold",
             f"V off by {_over_seeds(last['off_value'])}, W by {_over_seeds(last['off_key'])}; "
-            f"{share:.2%} of the entries within 3 deviations of the noise's walk",
+            f"{share:.2%} of the entries that move within 3 deviations of the noise's walk",
         ),
         line(
             "loss",

@@ -65,7 +65,7 @@ def loop_figure_1(
     """
     training = looped.train(config, checkpoint=checkpoint, resume=resume, advance=advance)
     scalars = limit = error = None
-    if config.start == "structured" and config.norm in ("l2", "output", "none"):
+    if config.confined:
         scalars, limit, error = two_scalars(config)
     paths = [
         (training.history["v"][:, seed], training.history["w"][:, seed])
@@ -129,7 +129,9 @@ def training_json(result: LoopFigure1) -> dict[str, Any]:
     Lists have one row a record and one number a seed; what is not finite is null.
     """
     training, scalars = result.training, result.scalars
-    scores = np.abs(training.walk_scores)
+    scores = np.abs(training.walk_scores).T
+    # Of a run that did not stay finite there are none.
+    moved = [each[np.isfinite(each)] if np.isfinite(each).any() else each[:1] for each in scores]
     return {
         "schema": SCHEMA,
         "config": training.config.document(),
@@ -144,9 +146,9 @@ def training_json(result: LoopFigure1) -> dict[str, Any]:
         if result.limit_loss is None
         else {"value": result.limit_loss, "se": result.limit_error},
         "off_manifold": {
-            "score_rms": finite(np.sqrt(np.mean(scores**2, axis=0))),
-            "score_largest": finite(np.max(scores, axis=0)),
-            "share_within_3": finite(np.mean(scores <= _SCORE, axis=0)),
+            "score_rms": finite([np.sqrt(np.mean(each**2)) for each in moved]),
+            "score_largest": finite([np.max(each) for each in moved]),
+            "share_within_3": finite([np.mean(each <= _SCORE) for each in moved]),
         },
         "exponents": [_exponent_json(pair) for pair in result.exponents],
         "two_scalars": None

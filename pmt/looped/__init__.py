@@ -7,6 +7,7 @@ the power method, the reduced dynamics of the two numbers (v, w), and training.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from pmt.looped.blocks import CONFINING, apply_blocks
 from pmt.looped.config import TrainConfig
 from pmt.looped.core import Weights, apply, embed, loop, looped
 from pmt.looped.data import (
@@ -60,6 +61,7 @@ _LATER = {
 }
 
 __all__ = [
+    "CONFINING",
     "NORMS",
     "OBJECTIVES",
     "OUTSIDE",
@@ -77,6 +79,7 @@ __all__ = [
     "angle_to_line",
     "angle_to_space",
     "apply",
+    "apply_blocks",
     "covariance",
     "distance_to_manifold",
     "embed",

@@ -6,6 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from pmt.errors import RequestError
+from pmt.looped.blocks import CONFINING
 from pmt.looped.norms import Norm, check_norm
 from pmt.looped.objectives import Objective, check_objective
 from pmt.looped.start import STARTS, Start
@@ -84,6 +85,11 @@ class TrainConfig:
     def full_batch(self) -> bool:
         """Whether every step sees the whole training set: gradient descent."""
         return self.batch == self.train and self.draw == "fixed"
+
+    @property
+    def confined(self) -> bool:
+        """Whether no step can move anything but two blocks, see ``pmt.looped.blocks``."""
+        return self.start == "structured" and self.norm in CONFINING
 
     @property
     def steps(self) -> int:

@@ -20,6 +20,7 @@ from jaxtyping import Array, Float
 
 from pmt.errors import Interrupted
 from pmt.looped import checkpoint as files
+from pmt.looped.blocks import apply_blocks
 from pmt.looped.config import TrainConfig
 from pmt.looped.core import Weights, apply
 from pmt.looped.data import Samples, uniform_samples
@@ -63,7 +64,8 @@ class Training:
         ``train_loss``, ``test_loss``; ``algorithm_angle``: mean angle between y_L and the L-step
         power iterate; ``truth_angle``: between y_L and Z(X); both over the test set.
       power_loss, power_angle: of the L-step power method on the test set, shape ``(seeds,)``.
-      walk_scores: entries of V and W off the manifold over the standard deviation of the walk.
+      walk_scores: entries of V and W off the manifold over the standard deviation of the walk,
+        shape ``(entries, seeds)``; NaN for entries that no gradient ever moved.
       seconds: spent in this process.
     """
 
@@ -184,9 +186,7 @@ def _keys(config: TrainConfig) -> Any:
 
 def _compiled_for(config: TrainConfig) -> TrainConfig:
     """The config without what the compiled step does not depend on."""
-    return replace(
-        config, rate=1.0, seed=0, epochs=1, every=1, start="structured", v=1.0, w=1.0, scale=1.0
-    )
+    return replace(config, rate=1.0, seed=0, epochs=1, every=1, v=1.0, w=1.0, scale=1.0)
 
 
 def _sets(config: TrainConfig) -> _Sets:
@@ -235,8 +235,13 @@ def _initial(config: TrainConfig, keys: Any) -> _State:
 
 def loss(config: TrainConfig, weights: Weights, batch: Samples) -> Float[Array, ""]:
     """The mean loss of a batch."""
-    y = apply(weights, batch.data, batch.query, config.loops, config.norm)
+    y = _output(config, weights, batch)
     return jnp.mean(sample_losses(config.objective, y, batch))
+
+
+def _output(config: TrainConfig, weights: Weights, batch: Samples) -> Float[Array, "b d"]:
+    model = apply_blocks if config.confined else apply
+    return model(weights, batch.data, batch.query, config.loops, config.norm)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -280,7 +285,7 @@ def _epoch(config: TrainConfig, state: _State, sets: _Sets, epoch: Array, rate: 
 def _measure(config: TrainConfig, state: _State, sets: _Sets, rate: Array) -> dict[str, Array]:
     def one(state: _State, sets: _Sets) -> dict[str, Array]:
         weights, test = state.weights, sets.test
-        y = apply(weights, test.data, test.query, config.loops, config.norm)
+        y = _output(config, weights, test)
         iterate = power_iterate(test.data, test.query, config.loops)
         seen = jax.tree.map(lambda part: part[: config.test], sets.train)
         point, off = scalars(weights), off_manifold(weights)
@@ -320,11 +325,10 @@ def _scores(config: TrainConfig, state: _State) -> np.ndarray:
     found = []
     for part, walk in zip(off, walks, strict=True):
         deviation = config.rate * np.sqrt(np.asarray(walk, np.float64))
-        # Entries that no gradient ever moved have no score.
         scores = np.divide(
             np.asarray(part, np.float64),
             deviation,
-            out=np.zeros_like(deviation),
+            out=np.full_like(deviation, np.nan),
             where=deviation > 0,
         )
         found.append(scores.reshape(config.seeds, -1))

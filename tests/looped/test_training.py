@@ -92,7 +92,7 @@ def assert_same(one, other):
         assert np.array_equal(values, other.history[name]), name
     for left, right in zip(one.weights, other.weights, strict=True):
         assert np.array_equal(left, right)
-    assert np.array_equal(one.walk_scores, other.walk_scores)
+    assert np.array_equal(one.walk_scores, other.walk_scores, equal_nan=True)
 
 
 def test_a_stop_without_a_folder_says_that_nothing_is_saved():
@@ -133,7 +133,9 @@ def test_on_fresh_samples_entries_stay_within_the_noise(whole):
     run = looped.train(replace(TINY, draw="fresh", epochs=200, rate=0.1))
     scores = np.abs(run.walk_scores)
     assert scores.shape == (32, 1)
-    assert np.all(scores < 3.0) and np.any(scores > 0.01)
+    # The two blocks; nothing else ever moves.
+    assert np.count_nonzero(np.isfinite(scores)) == 2 * TINY.d**2
+    assert np.nanmax(scores) < 3.0 and np.nanmax(scores) > 0.01
     assert run.history["train_loss"][-1, 0] < run.history["train_loss"][0, 0]
     assert np.all(run.weights.gain == whole.weights.gain)
 
