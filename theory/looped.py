@@ -6,6 +6,7 @@ import numpy as np
 
 from theory import looped_conclusions as conclusions
 from theory.hypotheses import looped as hyp
+from theory.looped_blocks import saddle_clause, stationary_clause
 from theory.statement import (
     Clause,
     Explicit,
@@ -118,7 +119,10 @@ def theorem_4_1() -> Statement:
         corrected=Form(
             text="The same, and for every rho > 0, not only in the limit, "
             "0 < L(rho) - L_inf <= 2 L |a_perp|^2 / (|a_Z|^2 (1 + rho lam_1)). Where X has rank r "
-            "instead, v and w grow as t^(1/(4L + 2)) and L_inf = 0.",
+            "instead, v and w grow as t^(1/(4L + 2)) and L_inf = 0. SGD from that start moves two "
+            "blocks alone, whatever the samples. But the manifold is no minimum of the full "
+            "matrices: some have a smaller population loss than L_inf, found along two blocks that "
+            "stay at zero from this start.",
             expected="supported",
             clauses=(
                 _invariance(),
@@ -131,6 +135,8 @@ def theorem_4_1() -> Statement:
                     conclusion=conclusions.limit_bound,
                     twin=Twin("lam_r > lam_(r+1)", _SECOND_FIRST),
                 ),
+                stationary_clause(),
+                saddle_clause(),
             ),
         ),
     )

@@ -42,6 +42,16 @@ def training_lines(result: "LoopFigure1", platform: str) -> list[str]:
             fitted = [f"{one.value:.3f} +- {one.half_width:.3f}" for one in pair]
             text = f"v {fitted[0]}, w {fitted[1]} (theory 1/4), seed {config.seed + seed}"
             lines.append(line("exponents", text))
+    if result.down is not None:
+        down = result.down
+        lines.append(
+            line(
+                "saddle",
+                f"curvature {_with_error(down.curvature)} along two blocks that stay at zero; "
+                f"{down.size:g} that way the loss is {_with_error(down.gain)} below the power "
+                "method's (test set)",
+            )
+        )
     moved = scores[np.isfinite(scores)]
     share = np.mean(moved <= 3.0) if len(moved) else np.nan
     return [

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from pmt import looped
+from pmt.experiments.loop_saddle import WayDown, way_down
 from pmt.looped import Exponent, ScalarPath, TrainConfig, Training
 
 SCHEMA = "pmt.loop-train/1"
@@ -42,6 +43,8 @@ class LoopFigure1:
       exponents: for every seed those of v and w; None where they could not be fitted.
       scalar_exponents: of the two-scalar dynamics.
       limit_loss, limit_error: L_inf over the population, and its standard error.
+      down: how the loss falls beside the manifold, on the test set of the first seed; None where
+        the run does not start on the manifold, did not stay finite, or its norm is not l2.
     """
 
     training: Training
@@ -50,6 +53,7 @@ class LoopFigure1:
     scalar_exponents: tuple[Exponent, Exponent] | None
     limit_loss: float | None
     limit_error: float | None
+    down: WayDown | None
 
 
 def loop_figure_1(
@@ -78,7 +82,17 @@ def loop_figure_1(
         None if scalars is None else _exponents(scalars.steps, scalars.v, scalars.w),
         limit,
         error,
+        _down(training),
     )
+
+
+def _down(training: Training) -> WayDown | None:
+    config, last = training.config, {n: v[-1] for n, v in training.history.items()}
+    rho = float(last["v"][0] * last["w"][0])
+    if not (config.confined and config.norm == "l2" and training.finite[0] and rho > 0):
+        return None
+    given = jax.tree.map(lambda part: part[0], looped.test_set(config))
+    return way_down(config, rho, given)
 
 
 def two_scalars(config: TrainConfig) -> tuple[ScalarPath | None, float, float]:
@@ -162,6 +176,7 @@ def training_json(result: LoopFigure1) -> dict[str, Any]:
             "w_error": scalars.w_error.tolist(),
             "exponents": _exponent_json(result.scalar_exponents),
         },
+        "way_down": None if result.down is None else result.down.document(),
         "value": training.weights.value.tolist() if np.all(training.finite) else None,
         "key": training.weights.key.tolist() if np.all(training.finite) else None,
     }

@@ -11,7 +11,9 @@ from tests.tolerance import assert_close
 from theory import looped_conclusions as conclusions
 from theory import oracles_looped as oracle
 from theory import verify
+from theory.hypotheses import looped_blocks
 from theory.hypotheses.looped import signed_permutations
+from theory.looped_blocks import below_the_limit
 from theory.statement import Shape
 
 RNG = np.random.default_rng(11)
@@ -97,3 +99,48 @@ def test_the_manifold_of_the_statements_is_the_papers():
     expected[2:, :2] = 2.0 * np.eye(2)
     assert np.array_equal(point.value, expected)
     assert np.array_equal(point.key, 1.5 * expected.T)
+
+
+def test_the_way_down_from_the_manifold_in_plain_numpy():
+    """The four-scalar weights against the power method, at every value of the law."""
+    v = w = 20.0
+    value, key = np.zeros((2, 4, 4))
+    value[2:, :2], key[:2, 2:] = v * np.eye(2), w * np.eye(2)
+    value[:2, 2:], key[2:, :2] = 0.3 * np.eye(2), -0.3 * np.eye(2)
+    x, a = looped_blocks.ROWS.T, looped_blocks.QUERY
+    found, exact = [], []
+    for q in signed_permutations(2):
+        y = oracle.looped(q @ x, q @ a, value, key, np.ones(4), 2, "l2")
+        z = np.linalg.matrix_power(q @ x @ x.T @ q.T, 2) @ q @ a
+        for unit, losses in ((y, found), (z / np.linalg.norm(z), exact)):
+            losses.append(np.sum((unit - q[:, 0] * (q[:, 0] @ unit)) ** 2))
+    assert np.mean(found) < 0.8 * np.mean(exact)
+    spare = {name: jnp.asarray(n) for name, n in (("v", v), ("w", w), ("eps", 0.3))}
+    turns = signed_permutations(2)
+    case = spare | {"delta": jnp.asarray(-0.3)}
+    # Turned one by one, and not as the statement's law does it.
+    case["turned"] = jnp.asarray(np.stack([(q @ x).T for q in turns]))
+    case["queries"] = jnp.asarray(np.stack([q @ a for q in turns]))
+    margin = below_the_limit(Shape(3, 2), case)
+    assert_close(margin.value, np.asarray(np.mean(exact) - np.mean(found)), size=100)
+
+
+def _moved_keys(weights):
+    return weights._replace(key=weights.key + 0.01)
+
+
+def _no_signs(weights):
+    return weights._replace(value=jnp.abs(weights.value), key=jnp.abs(weights.key))
+
+
+@pytest.mark.parametrize(("clause", "wrong"), [("two blocks", _moved_keys), ("saddle", _no_signs)])
+def test_a_model_of_other_weights_breaks_the_clauses_off_the_manifold(
+    clause, wrong, monkeypatch, request
+):
+    request.addfinalizer(jax.clear_caches)
+    right = core.apply
+
+    def changed(weights, *rest):
+        return right(wrong(weights), *rest)
+
+    assert evaluated("theorem-4.1", clause, monkeypatch, core, "apply", changed).violations
