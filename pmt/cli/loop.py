@@ -63,6 +63,15 @@ Fresh = Annotated[bool, typer.Option("--fresh", help="New samples at every step.
 FullBatch = Annotated[
     bool, typer.Option("--full-batch", help="Gradient descent on the whole training set.")
 ]
+Orbits = Annotated[
+    bool,
+    typer.Option(
+        "--orbits",
+        help="A batch is whole orbits: samples with all their images under d times 2^k signed "
+        "permutations, so that its gradient is as invariant as the population's. --batch counts "
+        "the images. [one orbit a step]",
+    ),
+]
 StartName = Annotated[
     Literal["structured", "unstructured"] | None,
     typer.Option("--start", help="Initial V, W: on the manifold, or all entries random."),
@@ -106,6 +115,7 @@ def train(
     epochs: Epochs = None,
     fresh: Fresh = False,
     full_batch: FullBatch = False,
+    orbits: Orbits = False,
     start: StartName = None,
     start_value: Initial = None,
     quick: Quick = False,
@@ -136,6 +146,9 @@ def train(
     if fresh and full_batch:
         message = "--fresh and --full-batch contradict each other; give one of them"
         raise RequestError(message)
+    if orbits and full_batch:
+        message = "--orbits and --full-batch contradict each other; give one of them"
+        raise RequestError(message)
     folder = _folder(out, "pmt loop train", overwrite, resume)
     platform = start_backend(device, dtype)
     from pmt.cli.loop_lines import training_lines
@@ -146,6 +159,7 @@ def train(
         shorter,
         training_json,
     )
+    from pmt.looped import orbit_size
 
     config = FIGURE_1_QUICK if quick else FIGURE_1
     given = {
@@ -159,9 +173,12 @@ def train(
         "train": train,
         "test": test,
         "draw": "fresh" if fresh else "fixed" if full_batch else None,
+        "orbits": orbits,
         "start": start,
         "seeds": seeds,
     }
+    if orbits and batch is None:
+        given["batch"] = orbit_size(d or config.d)
     chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if start_value is not None:
         random = start == "unstructured"

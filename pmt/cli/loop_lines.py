@@ -19,6 +19,8 @@ def training_lines(result: "LoopFigure1", platform: str) -> list[str]:
     config, last = training.config, {n: v[-1] for n, v in training.history.items()}
     scores = np.abs(training.walk_scores)
     batch = "all samples" if config.full_batch else f"batch {config.batch}"
+    if config.orbits:
+        batch += f" of {_counted(config.drawn, 'sample')} and images"
     lines = [
         line(
             "model",

@@ -36,6 +36,7 @@ from pmt.looped.manifold import (
 )
 from pmt.looped.norms import NORMS, normalized
 from pmt.looped.objectives import OBJECTIVES, sample_losses
+from pmt.looped.orbits import orbit_maps, orbit_size, with_images
 from pmt.looped.start import STARTS, initial_weights
 from pmt.looped.two_scalar import (
     ScalarPath,
@@ -94,6 +95,8 @@ __all__ = [
     "off_manifold",
     "on_manifold",
     "one_token_map",
+    "orbit_maps",
+    "orbit_size",
     "outside_samples",
     "power_iterate",
     "prescribed_samples",
@@ -107,6 +110,7 @@ __all__ = [
     "train",
     "train_set",
     "uniform_samples",
+    "with_images",
     "with_spectrum",
 ]
 

@@ -9,6 +9,7 @@ from pmt.errors import RequestError
 from pmt.looped.blocks import CONFINING
 from pmt.looped.norms import Norm, check_norm
 from pmt.looped.objectives import Objective, check_objective
+from pmt.looped.orbits import orbit_size
 from pmt.looped.start import STARTS, Start
 
 
@@ -24,6 +25,9 @@ class TrainConfig:
       train, test: sizes of the sets. With fresh samples, ``train // batch`` steps are an epoch.
       epochs: passes; a remainder of less than a batch is left out of each.
       draw: ``fixed`` training samples in a new order each epoch, or ``fresh`` ones each step.
+      orbits: a batch is made of a few samples and all their images under signed permutations, so
+        that its gradient is as invariant as the population's; ``batch`` counts the images, see
+        ``pmt.looped.orbits``.
       start, v, w, scale: initial weights, as ``pmt.looped.initial_weights``. The paper says
         v_0, w_0 > 0; one half is our choice.
       seed, seeds: independent runs from ``seed`` on: data, order and random weights differ.
@@ -42,6 +46,7 @@ class TrainConfig:
     test: int = 2_000
     epochs: int = 2_000
     draw: str = "fixed"
+    orbits: bool = False
     start: Start = "structured"
     v: float = 0.5
     w: float = 0.5
@@ -62,6 +67,11 @@ class TrainConfig:
         if self.batch > self.train:
             raise RequestError(
                 f"a batch of {self.batch} is more than the {self.train} training samples"
+            )
+        if self.orbits and self.batch % orbit_size(self.d):
+            raise RequestError(
+                f"a batch of {self.batch} is not made of whole orbits, which have "
+                f"{orbit_size(self.d)} samples for d = {self.d}; give a multiple of that"
             )
         if self.epochs % self.every:
             raise RequestError(
@@ -84,7 +94,12 @@ class TrainConfig:
     @property
     def full_batch(self) -> bool:
         """Whether every step sees the whole training set: gradient descent."""
-        return self.batch == self.train and self.draw == "fixed"
+        return self.batch == self.train and self.draw == "fixed" and not self.orbits
+
+    @property
+    def drawn(self) -> int:
+        """Samples that are drawn for a step: without their images."""
+        return self.batch // orbit_size(self.d) if self.orbits else self.batch
 
     @property
     def confined(self) -> bool:

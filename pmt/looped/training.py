@@ -32,6 +32,7 @@ from pmt.looped.manifold import (
     scalars,
 )
 from pmt.looped.objectives import sample_losses
+from pmt.looped.orbits import with_images
 from pmt.looped.start import initial_weights
 
 # Seconds between checkpoints.
@@ -260,8 +261,10 @@ def _epoch(config: TrainConfig, state: _State, sets: _Sets, epoch: Array, rate: 
 
     def draw(sets: _Sets, which: Array) -> Samples:
         if config.draw == "fresh":
-            return uniform_samples(which, config.batch, config.n, config.d, sets.test.data.dtype)
-        return jax.tree.map(lambda part: part[which], sets.train)
+            drawn = uniform_samples(which, config.drawn, config.n, config.d, sets.test.data.dtype)
+        else:
+            drawn = jax.tree.map(lambda part: part[which], sets.train)
+        return with_images(drawn) if config.orbits else drawn
 
     def one(state: _State, sets: _Sets) -> _State:
         key, count = jax.random.fold_in(sets.key, epoch), config.steps_per_epoch
@@ -270,8 +273,8 @@ def _epoch(config: TrainConfig, state: _State, sets: _Sets, epoch: Array, rate: 
         if config.draw == "fresh":
             order = jax.random.split(key, count)
         else:
-            rows = jax.random.permutation(key, config.train)[: count * config.batch]
-            order = rows.reshape(count, config.batch)
+            rows = jax.random.permutation(key, config.train)[: count * config.drawn]
+            order = rows.reshape(count, config.drawn)
 
         def move(state: _State, which: Array) -> tuple[_State, None]:
             return step(state, draw(sets, which)), None

@@ -228,6 +228,8 @@ def test_the_law_of_the_noise():
         (("train", "--resume"), "--resume needs the folder of the stopped run; give it with --out"),
         (("train", "--batch", 4, "--full-batch"), "--batch and --full-batch contradict each other"),
         (("train", "--fresh", "--full-batch"), "--fresh and --full-batch contradict each other"),
+        (("train", "--orbits", "--full-batch"), "--orbits and --full-batch contradict each other"),
+        (("train", "--orbits", "--batch", 100), "a batch of 100 is not made of whole orbits"),
         (("train", "--batch", 9, "--train", 5), "a batch of 9 is more than the 5 training"),
         (("train", "--norm", "l3"), "'l3' is not one of"),
         (("train", "--rate", -1), "-1 is not above 0"),
@@ -238,6 +240,17 @@ def test_the_law_of_the_noise():
 def test_a_wrong_request_is_one_sentence(arguments, sentence, one_sentence):
     assert loop(*arguments) == 2
     assert sentence in one_sentence()
+
+
+def test_orbits_are_one_a_step_if_nothing_else_is_said(capsys, tmp_path):
+    record = tmp_path / "run.json"
+    small = ("--d", 2, "--n", 3, "--loops", 2, "--train", 12, "--test", 8, "--epochs", 2)
+    assert loop("train", "--orbits", *small, "--json", record) == 0
+    assert "batch 4 of 1 sample and images" in capsys.readouterr().out
+    found = json.loads(record.read_text())
+    assert found["config"]["orbits"] is True and found["config"]["batch"] == 4
+    assert found["history"]["off_value"][-1][0] < 1e-5
+    assert found["way_down"]["curvature"]["value"] < 0
 
 
 def test_resuming_without_a_checkpoint_says_so(tmp_path, one_sentence):
