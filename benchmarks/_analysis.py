@@ -1,10 +1,10 @@
 """Run as a program in a process of its own: one analysis of a BERT, or its eigenproblems alone.
 
 ``python benchmarks/_analysis.py WAY FOLDER`` with WAY one of ``whole`` (with the null models),
-``paper`` (without, as in the paper), ``again`` and ``paper-again`` (both with a cache in
-FOLDER/eigen), the eigenproblems of the two alone, ``eigen-whole`` and ``eigen-paper``, and
-``script``, what a user would write, which runs in the peer's interpreter; so nothing else is
-imported at the top.
+``paper`` (without, as in the paper), ``leading`` (as ``paper``, with five leading eigenpairs a
+layer), ``again`` and ``paper-again`` (the first two with a cache in FOLDER/eigen), the
+eigenproblems of the two alone, ``eigen-whole`` and ``eigen-paper``, and ``script``, what a user
+would write, which runs in the peer's interpreter; so nothing else is imported at the top.
 
 FOLDER holds the checkpoint, tokens.npy and, for the eigenproblems alone, matrices.npy. Prints one
 JSON object: ``seconds`` and ``processor`` (both after imports), and ``delta_rho`` and
@@ -27,7 +27,9 @@ import numpy as np
 Found = dict[str, list[float]]
 
 
-def ours(folder: Path, nulls: bool, cached: bool) -> tuple[float, float, Found]:
+def ours(
+    folder: Path, nulls: bool, cached: bool, leading: int | None
+) -> tuple[float, float, Found]:
     """``pmt.experiments.analyze``, layers read one at a time."""
     from pmt.experiments import AnalysisConfig, analyze
     from pmt.experiments.analysis import NULLS
@@ -36,19 +38,14 @@ def ours(folder: Path, nulls: bool, cached: bool) -> tuple[float, float, Found]:
 
     begun = _now()
     solver = EigenCache(folder / "eigen") if cached else Solver()
-    config = AnalysisConfig(nulls=NULLS if nulls else ())
+    config = AnalysisConfig(nulls=NULLS if nulls else (), leading=leading)
     tokens = np.load(folder / "tokens.npy")
     with open_layers(folder) as layers:
         layers_found = analyze(layers, config, tokens=tokens, solver=solver).layers
     seconds, processor = _since(begun)
-    return (
-        seconds,
-        processor,
-        {
-            "delta_rho": [layer.alignment.delta_rho for layer in layers_found],
-            "mean_delta_rho": [layer.average.delta_rho for layer in layers_found],
-        },
-    )
+    found = {"delta_rho": [layer.alignment.delta_rho for layer in layers_found]}
+    averages = [layer.average.delta_rho for layer in layers_found if layer.average is not None]
+    return seconds, processor, found | ({"mean_delta_rho": averages} if averages else {})
 
 
 def eigen(folder: Path, nulls: bool) -> tuple[float, float, Found]:
@@ -153,7 +150,8 @@ def main(way: str, folder: Path) -> None:
     elif way.startswith("eigen"):
         seconds, processor, found = eigen(folder, nulls=way == "eigen-whole")
     else:
-        seconds, processor, found = ours(folder, nulls="paper" not in way, cached="again" in way)
+        nulls, leading = way in ("whole", "again"), 5 if way == "leading" else None
+        seconds, processor, found = ours(folder, nulls, "again" in way, leading)
     print(json.dumps({"seconds": seconds, "processor": processor, **found}))
 
 

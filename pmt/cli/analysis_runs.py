@@ -1,10 +1,15 @@
 """What `pmt analyze` runs: the layers on tokens or texts in stripped mode, or the real model."""
 
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from pmt.cli.basin_resume import resumable, unfinished
 from pmt.cli.screen import progress
 from pmt.errors import RequestError
 
@@ -12,9 +17,88 @@ if TYPE_CHECKING:
     from pmt.experiments import Analysis, AnalysisConfig, Repetition
     from pmt.experiments.eigen_cache import Solver
     from pmt.models import Layers
+    from pmt.parallel.hosts import Hosts
+    from pmt.parallel.store import UnitStore
+    from pmt.parallel.workers import Workers
 
 # How many of the packaged texts the real model reads where none are given.
 _TEXTS = 100
+
+
+@dataclass
+class Crew:
+    """Who does the work, and where what is finished stays until all is.
+
+    Attributes:
+      platform: of the devices.
+      hosts: the processes of the run; None for this one alone.
+      folder: where finished layers are kept; None for nowhere.
+      overwrite: whether those of another request are thrown away.
+      settings: what the numbers depend on beside the model and what is given to ``workers``.
+    """
+
+    platform: str
+    hosts: "Hosts | None"
+    folder: Path | None
+    overwrite: bool
+    settings: dict[str, Any]
+    _store: "UnitStore | None" = None
+
+    def workers(self, model: Any, config: "AnalysisConfig", **given: Any) -> "Workers":
+        """All devices for the analysis of a model.
+
+        Args:
+          model: or its layers.
+          config: of the analysis.
+          given: the tokens or texts, by name.
+
+        Raises:
+          RequestError: another process, or an unfinished run, was asked for something else.
+        """
+        from pmt.experiments import describe
+        from pmt.experiments.record import versions
+        from pmt.parallel.workers import Workers
+
+        if self.hosts is None and self.folder is None:
+            return Workers()
+        known = versions()
+        request = {
+            "schema": "pmt.analysis-units/1",
+            # Hosts may have it in different places.
+            "model": asdict(replace(describe(model), name="")),
+            "config": asdict(config),
+            **{name: _digest(value) for name, value in given.items()},
+            **self.settings,
+            "platform": self.platform,
+            "versions": {name: known[name] for name in ("pmt", "jax", "jaxlib", "numpy", "scipy")},
+        }
+        if self.hosts is not None:
+            self.hosts.require_same(request)
+        if self.folder is not None:
+            self._store = unfinished(self.folder, request, self.overwrite)
+        return Workers(store=self._store, hosts=self.hosts)
+
+    @property
+    def first(self) -> bool:
+        """Whether this process does what is not divided."""
+        return self.hosts is None or self.hosts.first
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Says of an interrupted run how to go on; of one that cannot, nothing is kept."""
+        try:
+            yield
+        except RequestError:
+            self.discard()
+            raise
+        except KeyboardInterrupt:
+            with resumable(self._store):
+                raise
+
+    def discard(self) -> None:
+        """Removes the finished layers, once what was made of them is safe."""
+        if self._store is not None:
+            self._store.discard()
 
 
 def tell(sentence: str) -> None:
@@ -28,6 +112,7 @@ def on_tokens(
     tokens: Any,
     repeat: tuple[int | None, int],
     solver: "Solver",
+    crew: Crew,
 ) -> tuple["Analysis", "Repetition | None"]:
     """Stripped mode on given tokens, or random ones; and one layer repeated, if asked for."""
     from pmt.experiments import RepeatConfig, analyze, count_of_steps, repeat_layer
@@ -36,9 +121,14 @@ def on_tokens(
     if layer is not None and layer > layers.depth:
         # Said before the work and not after it.
         raise RequestError(f"there is no layer {layer}; the model has layers 1 to {layers.depth}")
+    workers = crew.workers(layers, config, tokens=tokens)
+    if not crew.first:
+        layer = None
     total = count_of_steps(layers.depth, config) + (layer is not None)
     with progress("layers", total=total) as advance:
-        analysis = analyze(layers, config, tokens=tokens, progress=advance, solver=solver)
+        analysis = analyze(
+            layers, config, tokens=tokens, progress=advance, solver=solver, workers=workers
+        )
         if layer is None:
             return analysis, None
         chosen = RepeatConfig(
@@ -56,6 +146,7 @@ def on_texts(
     special_tokens: bool,
     asked: dict[str, Any],
     solver: "Solver",
+    crew: Crew,
 ) -> "Analysis":
     """Stripped mode on the tokens of a user's texts, as the model embeds them."""
     import numpy as np
@@ -75,9 +166,16 @@ def on_texts(
     tokens = unit_states(states, read.present)
     del model, states
     config = replace(config, prompts=len(texts), tokens=int(tokens.shape[1]))
+    workers = crew.workers(layers, config, tokens=tokens, present=read.present)
     with progress("layers", total=count_of_steps(layers.depth, config)) as advance:
         found = analyze(
-            layers, config, tokens=tokens, present=read.present, progress=advance, solver=solver
+            layers,
+            config,
+            tokens=tokens,
+            present=read.present,
+            progress=advance,
+            solver=solver,
+            workers=workers,
         )
     return replace(found, texts="given", counted=int(np.sum(read.present)))
 
@@ -88,6 +186,7 @@ def on_real_model(
     special_tokens: bool,
     asked: dict[str, Any],
     solver: "Solver",
+    crew: Crew,
 ) -> "Analysis":
     """Full mode on a user's texts, or on the packaged ones."""
     from pmt.experiments import count_of_steps
@@ -100,5 +199,27 @@ def on_real_model(
         text, source = read_tokens(model, sentences()[:_TEXTS]), SOURCE
     else:
         text, source = read_own(model, texts, special_tokens=special_tokens), "given"
+    workers = crew.workers(
+        model, config, ids=text.ids, present=text.present, segments=text.segments
+    )
     with progress("layers", total=count_of_steps(len(model.schedule), config)) as advance:
-        return analyze_full(model, text, config, texts=source, progress=advance, solver=solver)
+        return analyze_full(
+            model,
+            text,
+            config,
+            texts=source,
+            progress=advance,
+            solver=solver,
+            workers=workers,
+        )
+
+
+def _digest(value: Any) -> Any:
+    """Arrays by their content, the rest as it is."""
+    if not hasattr(value, "dtype"):
+        return value
+    import numpy as np
+
+    array = np.asarray(value)
+    digest = sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+    return f"{array.dtype} {array.shape} {digest}"

@@ -6,7 +6,20 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from pmt.cli.analysis_runs import on_real_model, on_texts, on_tokens, tell
+from pmt.cli.analysis_runs import Crew, on_real_model, on_texts, on_tokens, tell
+from pmt.cli.exits import Status
+from pmt.cli.hosts import (
+    HOST_TIMEOUT,
+    Coordinator,
+    HostTimeout,
+    Place,
+    ProcessCount,
+    ProcessId,
+    finished,
+    last_words,
+    supervised,
+)
+from pmt.cli.interrupts import between_pieces
 from pmt.cli.layer_tables import screen_parts
 from pmt.cli.options import (
     Device,
@@ -26,6 +39,7 @@ from pmt.files import prepare_output_directory, write_atomically, write_json
 
 if TYPE_CHECKING:
     from pmt.experiments import Analysis, Repetition
+    from pmt.experiments.eigen_cache import Solver
 
 ModelName = Annotated[
     str,
@@ -151,7 +165,11 @@ def analyze(
     overwrite: Overwrite = False,
     dtype: Dtype = "float32",
     device: Device = None,
-) -> None:
+    coordinator: Coordinator = None,
+    num_processes: ProcessCount = None,
+    process_id: ProcessId = None,
+    host_timeout: HostTimeout = HOST_TIMEOUT,
+) -> int:
     """Spectra and alignment of a checkpoint's layers.
 
     Tokens go through the layers in stripped mode: random ones, or those of --tokens or --prompts.
@@ -163,58 +181,86 @@ def analyze(
     solved on the host; with --device gpu, and without --leading, on the GPU in double precision,
     where the host's check of every residual passes.
 
+    All devices, and with --coordinator those of several hosts, divide the layers, each with its
+    eigenproblems and null models; the tokens' way through the layers before is gone on every one of
+    them. The numbers do not depend on how many there are. With --out a run that is stopped keeps
+    its finished layers, and the same command goes on with it.
+
     Example: pmt analyze minilm --repeat-layer 5 --steps 200 --out analysis
     """
     own_options = (tokens, prompts, no_special_tokens)
     _check(mode, own_options, biases or rotary, alpha, (repeat_layer, steps))
     at_most_one({"--leading": leading, "--repeat-layer": repeat_layer})
-    folder = None
-    if out is not None:
-        folder = prepare_output_directory(out, writer=_WRITER, overwrite=overwrite)
     # Before NumPy is loaded: the eigenproblems stand side by side, one thread each.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    start_backend(device, dtype)
-    from pmt.experiments import AnalysisConfig, load_tokens
-    from pmt.experiments.eigen_cache import EigenCache, Solver, user_cache
-    from pmt.experiments.plain_text import load_texts
-    from pmt.models import open_layers
+    place = Place(coordinator, num_processes, process_id, host_timeout)
+    if place.several and (ended := supervised(host_timeout)) is not None:
+        return ended
+    with place.joined() as hosts:
+        folder, writes = None, hosts is None or hosts.first
+        if out is not None and writes:
+            folder = prepare_output_directory(out, writer=_WRITER, overwrite=overwrite)
+        platform = start_backend(device, dtype)
+        from pmt.experiments import AnalysisConfig, load_tokens
+        from pmt.experiments.plain_text import load_texts
+        from pmt.models import open_layers
 
-    own = None if tokens is None else load_tokens(tokens)
-    texts = None if prompts is None else load_texts(prompts)
-    config = AnalysisConfig(order=order, alpha=alpha, seed=seed, leading=leading)
-    # Nobody is surprised by other digits: a GPU solves these only where it was named.
-    where = gpu() if device == "gpu" else None
-    solver: Solver
-    if eigen_cache is None:
-        solver = user_cache(accelerator=where)
-    else:
-        solver = EigenCache(eigen_cache, accelerator=where)
-    asked: dict[str, Any] = {
-        "name_or_directory": model,
-        "dtype": dtype,
-        "revision": revision,
-        "cache_dir": cache_dir,
-        "local_files_only": local_files_only,
-        "notify": tell,
-    }
-    repetition, special = None, not no_special_tokens
-    if mode == "full":
-        analysis = on_real_model(config, texts, special, asked, solver)
-    else:
-        with open_layers(**asked, biases=biases, rotary=rotary) as layers:
-            if texts is None:
-                repeated = (repeat_layer, _STEPS if steps is None else steps)
-                analysis, repetition = on_tokens(layers, config, own, repeated, solver)
+        own = None if tokens is None else load_tokens(tokens)
+        texts = None if prompts is None else load_texts(prompts)
+        config = AnalysisConfig(order=order, alpha=alpha, seed=seed, leading=leading)
+        # Nobody is surprised by other digits: a GPU solves these only where it was named.
+        solver = _solver(eigen_cache, gpu() if device == "gpu" else None)
+        asked: dict[str, Any] = {
+            "name_or_directory": model,
+            "dtype": dtype,
+            "revision": revision,
+            "cache_dir": cache_dir,
+            "local_files_only": local_files_only,
+            "notify": tell,
+        }
+        repetition, special = None, not no_special_tokens
+        settings = {
+            "mode": mode,
+            "dtype": dtype,
+            "biases": biases,
+            "rotary": rotary,
+            "eigenpairs": "gpu" if device == "gpu" else "host",
+        }
+        crew = Crew(platform, hosts, folder, overwrite, settings)
+        with crew.at_work():
+            if mode == "full":
+                analysis = on_real_model(config, texts, special, asked, solver, crew)
             else:
-                analysis = on_texts(layers, config, texts, special, asked, solver)
-    found = _json(analysis, repetition)
-    if json is not None:
-        write_json(json, found)
-    if folder is not None:
-        _write(folder, analysis, repetition, found)
-    show(*screen_parts(analysis, repetition))
-    if folder is not None:
-        show(f"figures and tables are in {folder}")
+                with open_layers(**asked, biases=biases, rotary=rotary) as layers:
+                    if texts is None:
+                        repeated = (repeat_layer, _STEPS if steps is None else steps)
+                        analysis, repetition = on_tokens(
+                            layers, config, own, repeated, solver, crew
+                        )
+                    else:
+                        analysis = on_texts(layers, config, texts, special, asked, solver, crew)
+        if hosts is not None and not writes:
+            with between_pieces() as listen:
+                last_words(hosts, listen)
+            return finished(hosts, Status.DONE)
+        found = _json(analysis, repetition)
+        if json is not None:
+            write_json(json, found)
+        if folder is not None:
+            _write(folder, analysis, repetition, found)
+        crew.discard()
+        show(*screen_parts(analysis, repetition))
+        if folder is not None:
+            show(f"figures and tables are in {folder}")
+        return finished(hosts, Status.DONE)
+
+
+def _solver(folder: Path | None, accelerator: Any) -> "Solver":
+    from pmt.experiments.eigen_cache import EigenCache, user_cache
+
+    if folder is None:
+        return user_cache(accelerator=accelerator)
+    return EigenCache(folder, accelerator=accelerator)
 
 
 def _check(

@@ -98,7 +98,7 @@ def gpu() -> Any:
     """The GPU that ``start_backend`` was asked for, as a `jax.Device`."""
     import jax
 
-    return jax.devices("gpu")[0]
+    return jax.local_devices(backend="gpu")[0]
 
 
 def start_backend(device: DeviceName | None, dtype: DtypeName) -> str:

@@ -1,10 +1,96 @@
 """Work on other threads, a bounded number of pieces ahead of what is done with their answers."""
 
+import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class Pool:
+    """Threads for pieces of work, which several ``Ahead`` may share.
+
+    Args:
+      threads: how many.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self._executor = ThreadPoolExecutor(threads)
+        self._keyed: dict[Hashable, Future[Any]] = {}
+        self._lock = threading.Lock()
+
+    def begin(self, work: Callable[[], Any], key: Hashable = None) -> Future[Any]:
+        """The answer to come; of work with the same key, if there was some before.
+
+        The answers of work with a key are kept as long as the pool.
+        """
+        if key is None:
+            return self._executor.submit(work)
+        with self._lock:
+            if key not in self._keyed:
+                self._keyed[key] = self._executor.submit(work)
+            return self._keyed[key]
+
+    def close(self) -> None:
+        """Wait for what is at work, and drop the rest."""
+        self._executor.shutdown(cancel_futures=True)
+        self._keyed.clear()
+
+    def __enter__(self) -> "Pool":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class SideBySide(Iterator[T]):
+    """The answers of pieces of work in their order; begun at once, on threads of its own.
+
+    Used in a ``with`` statement, at whose end no piece is at work. Those may not use JAX: see
+    ``Ahead``.
+
+    Args:
+      work: the pieces.
+      threads: how many are at work at a time, or wait with their answers.
+    """
+
+    def __init__(self, work: Iterable[Callable[[], T]], threads: int) -> None:
+        self._waiting = iter(work)
+        self._executor = ThreadPoolExecutor(threads)
+        self._begun: deque[Future[T]] = deque()
+        self._begin(threads)
+
+    def __next__(self) -> T:
+        if not self._begun:
+            raise StopIteration
+        answer = self._begun.popleft().result()
+        self._begin(1)
+        return answer
+
+    def _begin(self, count: int) -> None:
+        for piece in islice(self._waiting, count):
+            self._begun.append(self._executor.submit(piece))
+
+    def __enter__(self) -> "SideBySide[T]":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._executor.shutdown(cancel_futures=True)
+        self._begun.clear()
 
 
 class Ahead:
@@ -15,23 +101,27 @@ class Ahead:
 
     Args:
       pieces: how many may be at work or wait with their answers.
+      pool: whose threads work, closed by others; as many of its own as there are pieces if None.
     """
 
-    def __init__(self, pieces: int) -> None:
-        self._pieces = pieces
-        self._pool = ThreadPoolExecutor(pieces)
+    def __init__(self, pieces: int, pool: Pool | None = None) -> None:
+        self._pieces, self._shared = pieces, pool is not None
+        self._pool = pool or Pool(pieces)
         self._begun: deque[tuple[Future[Any], list[Callable[[], None]]]] = deque()
 
-    def add(self, work: Callable[[], Any], then: Callable[[Any], None]) -> None:
+    def add(
+        self, work: Callable[[], Any], then: Callable[[Any], None], key: Hashable = None
+    ) -> None:
         """Begin a piece of work; where there are too many, first be done with the oldest.
 
         Args:
           work: runs on another thread.
           then: called with its answer, after whatever was added before.
+          key: see ``Pool.begin``.
         """
         while len(self._begun) >= self._pieces:
             self._be_done_with_oldest()
-        future = self._pool.submit(work)
+        future = self._pool.begin(work, key)
         self._begun.append((future, [lambda: then(future.result())]))
 
     def after(self, then: Callable[[], None]) -> None:
@@ -62,5 +152,6 @@ class Ahead:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._pool.shutdown(cancel_futures=True)
+        if not self._shared:
+            self._pool.close()
         self._begun.clear()

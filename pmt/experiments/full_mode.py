@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
+from flax import nnx
 
 from pmt.dynamics import MultiHead
 from pmt.experiments.analysis import (
@@ -31,6 +32,7 @@ from pmt.experiments.record import analysis_json
 from pmt.experiments.stage import require_states
 from pmt.models import Tokens
 from pmt.models.partial import after_attention, attention_input, embed, run_layers
+from pmt.parallel.workers import Workers
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,7 @@ def analyze_full(
     progress: Callable[[int], None] = unseen,
     solver: Solver | None = None,
     seen: Callable[[LayerAnalysis], None] = unseen,
+    workers: Workers | None = None,
 ) -> Analysis:
     """Read texts with the whole model, and measure the state after every layer.
 
@@ -79,7 +82,7 @@ def analyze_full(
       text: what its tokenizer makes of the texts.
       config: order, seed and null models; of the rest what the texts and the model say stands.
       texts: where they come from, for the record.
-      progress, solver, seen: as in `pmt.experiments.analyze`.
+      progress, solver, seen, workers: as in `pmt.experiments.analyze`.
 
     Raises:
       RequestError: texts that the model cannot read, or weights or states that are not finite.
@@ -88,7 +91,9 @@ def analyze_full(
     batch, n = text.present.shape
     config = replace(config, alpha=1.0, prompts=batch, tokens=n)
     stage = _Full(model, text)
-    found = run_stage(stage, config, stage.start, text.present, progress, solver or Solver(), seen)
+    found = run_stage(
+        stage, config, text.present, progress, solver or Solver(), seen, workers or Workers()
+    )
     return replace(found, model=describe(model), texts=texts)
 
 
@@ -100,6 +105,11 @@ class _Full:
     def __init__(self, model: Any, text: Tokens) -> None:
         self._model, self._text = model, text
         self.depth = len(model.schedule)
+
+    def on(self, device: jax.Device) -> "_Full":
+        """The same with a copy of the model; nothing is copied where it is there already."""
+        graph, state = nnx.split(self._model)
+        return _Full(nnx.merge(graph, jax.device_put(state, device)), self._text)
 
     def start(self, layer: MultiHead) -> jax.Array:
         """The embeddings."""

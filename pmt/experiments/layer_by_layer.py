@@ -7,10 +7,15 @@ with another stage: see `pmt.experiments.full_mode`.
 One layer is held at a time. Its matrix F is formed and the tokens go through it, under the null
 models too; then its tensors are let go, and its eigenproblems are solved on other threads while
 the next layer is read. What stays of a layer is small.
+
+Where there are several devices, of this process or of several, a layer with its eigenproblem, its
+null models and its statistics belongs to the one that claims it. The tokens' own way through all
+layers is short, and every device goes it: what is divided are layers, and not prompts.
 """
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -20,22 +25,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from pmt.dynamics import MultiHead
-from pmt.experiments.ahead import Ahead
+from pmt.errors import RequestError
+from pmt.experiments.ahead import Ahead, Pool
 from pmt.experiments.analysis import (
+    NULLS,
     Analysis,
     AnalysisConfig,
     LayerAnalysis,
     ModelInfo,
+    count_of_steps,
 )
 from pmt.experiments.eigen_cache import Solver
-from pmt.experiments.nulls import (
-    adding_up,
-    attention_weights,
-    gaussian_maps,
-    gaussian_update,
-    random_rotation,
-    rotated_update,
-)
+from pmt.experiments.layer_units import Facts, as_analysis, as_payload, merged, read_layers
+from pmt.experiments.null_draws import DeviceDraws, HostDraws, null_draws, turn
+from pmt.experiments.nulls import attention_weights
 from pmt.experiments.passage import Block, Passage, mask_name, mean_distance, measure
 from pmt.experiments.stage import Stage
 from pmt.experiments.stripped import Layered as Layered
@@ -44,7 +47,10 @@ from pmt.experiments.stripped import advance as advance
 from pmt.experiments.stripped import prepare_layer as prepare_layer
 from pmt.linalg import one_thread_each
 from pmt.memory import Parts
-from pmt.numerics import einsum, require_finite
+from pmt.numerics import require_finite
+from pmt.parallel.devices import default_device
+from pmt.parallel.units import Claim, Payload, Report, Unit, split_units
+from pmt.parallel.workers import Workers
 from pmt.spectral import (
     Principal,
     Spectrum,
@@ -54,8 +60,6 @@ from pmt.spectral import (
 )
 
 Progress = Callable[[int], None]
-
-_UNNAMED = ModelInfo("unnamed", "attention", 0, 0, 0, False, None, None)
 
 
 def unseen(*_: Any) -> None:
@@ -72,12 +76,16 @@ def analyze(
     progress: Progress = unseen,
     solver: Solver | None = None,
     seen: Callable[[LayerAnalysis], None] = unseen,
+    workers: Workers | None = None,
 ) -> Analysis:
     """Run tokens through the layers and measure their alignment with every layer's spectrum.
 
     Of the layers' tensors those of one are held at a time, and of the eigenproblems as many as
     there are cores. Layers that share their weights share their eigenproblem and null models. Where
     the device has no memory for all prompts at once they pass in halves, quarters and so on.
+
+    Several devices, of one process or of several, divide the layers among them, and each holds a
+    layer at a time. On one platform the result is equal bit by bit for any number of them.
 
     Args:
       layers: their dtype is that of the run, their step size is replaced.
@@ -89,7 +97,9 @@ def analyze(
       progress: called with how many eigenproblems and layers were finished since the last call;
         see ``count_of_steps``.
       solver: solves the eigenproblems, from several threads; one that keeps none if None.
-      seen: called with every layer as soon as it is measured.
+      seen: called with every layer as soon as it is known that it is measured; of several
+        processes, in process 0.
+      workers: devices, processes, and where finished layers are kept; all local devices if None.
 
     Raises:
       RequestError: weights that are not finite, tokens that cannot be used (see
@@ -98,76 +108,111 @@ def analyze(
     """
     config = config or AnalysisConfig()
     stage = Stripped(layers, config, tokens, present)
-    found = run_stage(stage, config, stage.start, present, progress, solver or Solver(), seen)
+    found = run_stage(
+        stage, config, present, progress, solver or Solver(), seen, workers or Workers()
+    )
     return replace(found, model=model or stage.describe(found))
 
 
 def run_stage(
     stage: Stage,
     config: AnalysisConfig,
-    start: Callable[[MultiHead], jax.Array],
     present: np.ndarray | None,
     progress: Progress,
     solver: Solver,
-    seen: Callable[[LayerAnalysis], None] = unseen,
+    seen: Callable[[LayerAnalysis], None],
+    workers: Workers,
 ) -> Analysis:
     """The same for any stage; what the layers belong to is left to say.
 
     Args:
-      start: from the first layer to the initial states ``(batch, n, d)``.
-      stage, config, present, progress, solver, seen: as in ``analyze``.
+      stage, config, present, progress, solver, seen, workers: as in ``analyze``.
 
     Raises:
       RequestError: as ``analyze``.
+      IncompleteError: another process stopped.
     """
-    with one_thread_each(), Ahead(os.cpu_count() or 1) as ahead:
-        run = _Run(stage, config, start, present, ahead, progress)
-        run.solver, run.seen = solver, seen
-        for index in range(stage.depth):
-            run.take(index)
-        ahead.finish()
-    return run.result()
+    threads, devices = os.cpu_count() or 1, len(workers.local)
+
+    def walk(shared: Any, claim: Claim, report: Report) -> Iterator[tuple[Unit, Payload]]:
+        del shared
+        if (unit := claim()) is None:
+            return
+        mine = stage if workers.alone else stage.on(default_device())
+        # With a problem at work another one is begun, and no more wait than there is memory for.
+        pieces = threads if devices == 1 else max(2, threads // devices)
+        with Ahead(pieces, pool) as ahead:
+            run = _Run(mine, config, present, ahead, report, solver, several=devices > 1)
+            try:
+                while unit is not None:
+                    run.take(unit.first)
+                    yield from run.measured()
+                    unit = claim()
+                ahead.finish()
+            except (Exception, KeyboardInterrupt):
+                # What is known by then is kept.
+                yield from run.measured()
+                raise
+            yield from run.measured()
+
+    steps = count_of_steps(1, config)
+    with one_thread_each(), Pool(threads) as pool:
+        total = workers.walk(
+            "layers",
+            walk,
+            None,
+            split_units(0, stage.depth, 1),
+            merged,
+            progress,
+            lambda _payload: steps,
+            lambda payload: seen(read_layers(payload)[0][0]),
+        )
+    return as_analysis(total, config, stage.mode, present)
 
 
 class _Run:
-    """The state of an analysis between two layers."""
+    """The state of an analysis between two layers, on one device.
 
-    solver: Solver
-    seen: Callable[[LayerAnalysis], None]
+    Args:
+      several: whether other devices of this process may ask for the same eigenproblems.
+    """
 
     def __init__(
         self,
         stage: Stage,
         config: AnalysisConfig,
-        start: Callable[[MultiHead], jax.Array],
         present: np.ndarray | None,
         ahead: Ahead,
         progress: Progress,
+        solver: Solver,
+        *,
+        several: bool,
     ) -> None:
-        self._stage, self._config, self._start = stage, config, start
+        self._stage, self._config, self._several = stage, config, several
         self._present = present
         self._there = None if present is None else jnp.asarray(present)
-        self._ahead, self._progress = ahead, progress
+        self._ahead, self._progress, self._solver = ahead, progress, solver
         self._schedule = [stage.block(index) for index in range(stage.depth)]
         self._last = {block: index for index, block in enumerate(self._schedule)}
         self._blocks: dict[int, Block] = {}
-        self._found: list[LayerAnalysis] = []
+        self._begun: set[int] = set()
+        self._measured: list[tuple[Unit, Payload]] = []
         self._parts = Parts()
-        self._biases = self._rotary = False
+        self._next, self._biases, self._rotary = 0, False, False
         self._x: jax.Array
 
     def take(self, index: int) -> None:
         """Read a layer, and let it go when the tokens are through and its problems are begun."""
-        layer = self._stage.layer(index)
-        if index == 0:
-            self._x = self._start(layer)
-            self._initial_distance = mean_distance(self._x, self._present)
-        self._biases |= layer.has_biases
-        self._rotary |= layer.rotary is not None
+        while self._next < index:
+            self._pass_by()
+        layer = self._read()
         block = self._schedule[index]
-        first = block not in self._schedule[:index]
+        first = block not in self._begun
         if first:
-            self._begin(layer, index, block)
+            self._begun.add(block)
+            self._ahead.add(
+                self._problem(layer, index), partial(self._keep, block), self._key(block, "own")
+            )
         self._drawn = 0 if first else self._config.draws
         passage = Passage(
             index=index,
@@ -187,93 +232,131 @@ class _Run:
             (_joined([before for before, _ in draws]), _joined([after for _, after in draws]))
             for draws in zip(*(p.rotated for p in parts), strict=True)
         ]
-        self._ahead.after(partial(self._measure, passage))
+        self._ahead.after(partial(self._measure, passage, layer.query.shape[0]))
         if not first:
             self._progress(1 + _draws("gaussian", self._config))
-        self._x = passage.after
+        self._x, self._next = passage.after, index + 1
 
-    def _begin(self, layer: MultiHead, index: int, block: int) -> None:
-        """Begin the layer's own eigenproblem, at work while the tokens' step is compiled."""
+    def measured(self) -> Iterator[tuple[Unit, Payload]]:
+        """What has been measured since it was last asked for."""
+        while self._measured:
+            yield self._measured.pop(0)
+
+    def _read(self) -> MultiHead:
+        """The next layer; the first one says where the tokens begin."""
+        layer = self._stage.layer(self._next)
+        if self._next == 0:
+            self._x = self._stage.start(layer)
+        self._biases |= layer.has_biases
+        self._rotary |= layer.rotary is not None
+        return layer
+
+    def _pass_by(self) -> None:
+        """The tokens through a layer that is measured elsewhere."""
+        index, layer = self._next, self._read()
+
+        def step(rows: slice) -> jax.Array:
+            x = self._rows(rows)
+            return jax.block_until_ready(self._stage.advance(index, layer, x, rows.start))
+
+        try:
+            self._x = jnp.asarray(_joined(self._parts.run(len(self._x), step)))
+        except RequestError:
+            # Whoever measures it finds this out first, and one says the same for all.
+            self._problem(layer, index)
+            raise
+        self._next += 1
+        self._progress(0)
+
+    def _rows(self, rows: slice) -> jax.Array:
+        """Some of the states; all of them are not copied."""
+        return self._x if rows == slice(0, len(self._x)) else self._x[rows]
+
+    def _key(self, block: int, what: str) -> str | None:
+        """Names an eigenproblem that other devices of this process have too."""
+        shared = self._several and self._schedule.count(block) > 1
+        return f"{block} {what}" if shared else None
+
+    def _problem(self, layer: MultiHead, index: int) -> Callable[[], Spectrum]:
+        """The layer's own eigenproblem, to be solved while the tokens' step is compiled.
+
+        Raises:
+          RequestError: a matrix F that is not finite.
+        """
         config = self._config
         where = f"the layer matrix F of layer {index + 1}"
-        solve: Callable[[], Spectrum]
         if config.leading is None:
             matrix = layer_matrix(layer)
             require_finite(where, matrix)
-            solve = partial(self.solver.principal, matrix, config.order, config.alpha)
-        else:
-            require_finite(f"output of layer {index + 1}", layer.output)
-            require_finite(f"value of layer {index + 1}", layer.value)
-            (operator,) = layer_operators(layer)
-            solve = partial(
-                self.solver.leading, operator, config.leading, config.order, config.alpha
-            )
-        self._ahead.add(solve, partial(self._keep, block))
-
-    def result(self) -> Analysis:
-        """Once all layers are taken and all problems solved."""
-        x = self._x
-        return Analysis(
-            model=_UNNAMED,
-            config=self._config,
-            shape=(x.shape[0], x.shape[1], x.shape[2]),
-            dtype=str(x.dtype),
-            device=_device(x),
-            biases=self._biases,
-            rotary=self._rotary,
-            initial_distance=self._initial_distance,
-            layers=tuple(self._found),
-            mode=self._stage.mode,
-            counted=None if self._present is None else int(self._present.sum()),
-            prompts_at_once=self._parts.size,
-        )
+            return partial(self._solver.principal, matrix, config.order, config.alpha)
+        require_finite(f"output of layer {index + 1}", layer.output)
+        require_finite(f"value of layer {index + 1}", layer.value)
+        (operator,) = layer_operators(layer)
+        return partial(self._solver.leading, operator, config.leading, config.order, config.alpha)
 
     def _pass(self, layer: MultiHead, passage: Passage, rows: slice) -> "_Passed":
         """Some of the prompts through the layer and the null models, which keep its attention."""
-        # All of them are not copied.
-        x = self._x if rows == slice(0, len(self._x)) else self._x[rows]
-        after = self._stage.advance(passage.index, layer, x, rows.start)
-        passed = _Passed(after)
+        x = self._rows(rows)
+        advance = partial(self._stage.advance, passage.index, layer, x, rows.start)
         if self._config.nulls:
             read = self._stage.read(passage.index, x)
             there = None if self._there is None else self._there[rows]
-            attended = (read, attention_weights(layer, read, there))
-            for draw in range(_draws("gaussian", self._config)):
-                passed.gaussian.append(self._gaussian(layer, passage, x, attended, draw))
-            for draw in range(_draws("rotated", self._config)):
-                r = random_rotation(layer.query.shape[-1], self._config.seed, draw, passage.block)
-                update = rotated_update(layer, r, *attended)
-                moved = self._stage.finish(passage.index, layer, x, update)
-                turned = jnp.asarray(r, x.dtype)
-                passed.rotated.append((_turn(x, turned), _turn(moved, turned)))
+            weights = attention_weights(layer, read, there)
+            draws = null_draws(layer, read, weights, self._config.seed, passage.block)
+            with self._draws_begun(draws) as answers:
+                passed = _Passed(advance())
+                self._follow(answers, layer, passage, x, passed)
+        else:
+            passed = _Passed(advance())
         # Else the layer's tensors would live on in what is still to be computed, and that there is
         # no memory for it would be found out too late.
         jax.block_until_ready((passed.after, passed.gaussian, passed.rotated))
         return passed
 
-    def _gaussian(
+    def _draws_begun(self, draws: HostDraws | DeviceDraws) -> AbstractContextManager[Iterator[Any]]:
+        """The Gaussian draws and then the rotated ones; F of the first is summed up once."""
+        gaussian, rotated = (range(_draws(null, self._config)) for null in NULLS)
+        asked: list[Callable[[], Any]] = [
+            partial(draws.gaussian, draw, summed=draw >= self._drawn) for draw in gaussian
+        ]
+        asked += [partial(draws.rotated, draw) for draw in rotated]
+        # Other devices have threads of their own.
+        return draws.each(asked, 1 if self._several else os.cpu_count() or 1)
+
+    def _follow(
         self,
+        answers: Iterator[Any],
         layer: MultiHead,
         passage: Passage,
         x: jax.Array,
-        attended: tuple[jax.Array, jax.Array],
-        draw: int,
-    ) -> jax.Array:
-        """The tokens under one draw; its matrix F is summed up on the way, once."""
-        maps: Iterator[np.ndarray] = gaussian_maps(layer, self._config.seed, draw, passage.block)
-        new = draw >= self._drawn
-        total = np.zeros((layer.query.shape[-1] if new else 0,) * 2)
-        update = gaussian_update(layer, adding_up(maps, total) if new else maps, *attended)
-        moved = jax.block_until_ready(self._stage.finish(passage.index, layer, x, update))
-        if new:
-            config = self._config
-            solve = partial(self.solver.basis, krylov=config.leading is not None)
-            self._ahead.add(
-                partial(solve, total, config.order, config.alpha),
-                partial(self._keep_gaussian, passage.block),
-            )
-            self._drawn += 1
-        return moved
+        passed: "_Passed",
+    ) -> None:
+        """The tokens under every draw; its eigenproblem is begun."""
+        finish = partial(self._stage.finish, passage.index, layer)
+        for draw in range(_draws("gaussian", self._config)):
+            update, matrix = next(answers)
+            passed.gaussian.append(finish(x, jnp.asarray(update)))
+            if matrix.size:
+                self._solve_draw(matrix, passage.block, draw)
+        for r, turned, update in answers:
+            before, update = jnp.asarray(turned), jnp.asarray(update)
+            if self._stage.mode == "stripped":
+                # Attention reads the states themselves, and the step is the same in any frame.
+                moved = finish(before, update)
+            else:
+                r = jnp.asarray(r)
+                before, moved = turn(x, r), turn(finish(x, turn(update, r.T)), r)
+            passed.rotated.append((before, moved))
+
+    def _solve_draw(self, matrix: np.ndarray, block: int, draw: int) -> None:
+        config = self._config
+        solve = partial(self._solver.basis, krylov=config.leading is not None)
+        self._ahead.add(
+            partial(solve, matrix, config.order, config.alpha),
+            partial(self._keep_gaussian, block),
+            self._key(block, f"draw {draw}"),
+        )
+        self._drawn += 1
 
     def _keep(self, block: int, own: Spectrum) -> None:
         directions = None
@@ -286,10 +369,12 @@ class _Run:
         self._blocks[block].gaussian.append(basis)
         self._progress(1)
 
-    def _measure(self, passage: Passage) -> None:
-        block = self._blocks[passage.block]
-        self._found.append(measure(passage, block))
-        self.seen(self._found[-1])
+    def _measure(self, passage: Passage, heads: int) -> None:
+        block, x = self._blocks[passage.block], passage.after
+        first = mean_distance(passage.before, self._present) if passage.index == 0 else None
+        facts = Facts.of(x, heads, self._biases, self._rotary, first, self._parts.size)
+        unit = Unit(passage.index, passage.index + 1)
+        self._measured.append((unit, as_payload(measure(passage, block), facts)))
         if block.last == passage.index:
             del self._blocks[passage.block]
         self._progress(1)
@@ -311,13 +396,3 @@ def _joined(parts: Sequence[jax.Array]) -> Any:
 
 def _draws(null: str, config: AnalysisConfig) -> int:
     return config.draws if null in config.nulls else 0
-
-
-@jax.jit
-def _turn(x: jax.Array, rotation: jax.Array) -> jax.Array:
-    return einsum("bnd,de->bne", x, rotation)
-
-
-def _device(x: jax.Array) -> str:
-    device = next(iter(x.devices()))
-    return f"{device.platform} ({device.device_kind})"

@@ -10,7 +10,7 @@ import numpy as np
 from pmt.attention import Boolean, Causal, Full
 from pmt.experiments.analysis import LayerAnalysis, NullAlignment
 from pmt.experiments.contrast import spread_of_draws
-from pmt.experiments.states import distances, present_alignment, rho_of
+from pmt.experiments.states import distances, rho_of, summarize_present
 from pmt.spectral import (
     Alignment,
     Directions,
@@ -18,6 +18,7 @@ from pmt.spectral import (
     as_directions,
     average_over_directions,
     chance,
+    rho_on_host,
     standard_error,
     summarize,
 )
@@ -96,10 +97,15 @@ def measure(passage: Passage, block: Block) -> LayerAnalysis:
 def _alignment(
     basis: np.ndarray, before: jax.Array, after: jax.Array, present: np.ndarray | None
 ) -> Alignment:
-    if present is not None:
-        return present_alignment(basis, before, after, present)
-    directions = as_directions(basis, before.dtype)
-    return summarize(*(rho_of(x, directions) for x in (before, after)))
+    low, high = (_rho(x, basis) for x in (before, after))
+    return summarize(low, high) if present is None else summarize_present(low, high, present)
+
+
+def _rho(x: Any, basis: np.ndarray) -> np.ndarray:
+    """Of the states ``(prompts, n, d)``, where they are."""
+    if on_host(x):
+        return rho_on_host(np.asarray(x), basis)
+    return rho_of(x, as_directions(basis, x.dtype))
 
 
 def _only(x: jax.Array, present: np.ndarray) -> jax.Array:
@@ -111,8 +117,7 @@ def _null(draws: list[tuple[np.ndarray, Any, Any]], present: np.ndarray | None) 
     """From the basis of the principal direction and the states before and after of every draw."""
     increments, dimensions = [], set()
     for basis, before, after in draws:
-        directions = as_directions(basis, before.dtype)
-        increments.append(rho_of(after, directions) - rho_of(before, directions))
+        increments.append(_rho(after, basis) - _rho(before, basis))
         dimensions.add(basis.shape[1])
     delta = np.stack(increments)
     # A text is the unit whatever its length; its tokens weigh as much as those of any other.
@@ -138,7 +143,7 @@ def mean_distance(x: jax.Array, present: np.ndarray | None = None) -> float:
     text has two tokens.
     """
     if present is None:
-        return float(distances(x).mean())
+        return float((distances_on_host(np.asarray(x)) if on_host(x) else distances(x)).mean())
     means = []
     for text, there in zip(np.asarray(x, np.float64), present, strict=True):
         unit = text[there] / np.linalg.norm(text[there], axis=1, keepdims=True)
@@ -148,6 +153,24 @@ def mean_distance(x: jax.Array, present: np.ndarray | None = None) -> float:
             rows = (np.linalg.norm(unit[i + 1 :] - unit[i], axis=1) for i in range(len(unit)))
             means.append(sum(float(chords.sum()) for chords in rows) / pairs)
     return float(np.mean(means)) if means else 0.0
+
+
+def distances_on_host(x: np.ndarray) -> np.ndarray:
+    """As ``distances``, by NumPy and compiled nowhere."""
+    n = x.shape[1]
+    total = np.zeros(len(x))
+    for i in range(n - 1):
+        apart = x[:, i + 1 :] - x[:, i : i + 1]
+        chords = np.sqrt(np.einsum("bjd,bjd->bj", apart, apart))
+        total += chords.sum(axis=1, dtype=np.float64)
+    return total / max(n * (n - 1) / 2, 1)
+
+
+def on_host(x: Any) -> bool:
+    """Whether NumPy can have the states without a copy, in single or double precision."""
+    if x.dtype not in (np.float32, np.float64):
+        return False
+    return isinstance(x, np.ndarray) or all(each.platform == "cpu" for each in x.devices())
 
 
 def mask_name(mask: Any) -> str:

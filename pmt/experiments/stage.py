@@ -30,6 +30,16 @@ class Stage(Protocol):
     def depth(self) -> int:
         """How many layers there are."""
 
+    def on(self, device: jax.Device) -> "Stage":
+        """The same with its arrays on that device, for one thread to use beside others."""
+
+    def start(self, layer: MultiHead) -> jax.Array:
+        """The initial states ``(batch, n, d)``, from the first layer.
+
+        Raises:
+          RequestError: where there are none that can be used.
+        """
+
     def block(self, index: int) -> int:
         """The same number for layers with the same weights."""
 

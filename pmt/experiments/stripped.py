@@ -4,6 +4,7 @@ Stripped mode: x <- normalize(x + alpha * Attention(x)), with the layer's own we
 else of it (Sec. 3 and App. B of arXiv 2605.25619).
 """
 
+from copy import copy
 from dataclasses import replace
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -76,11 +77,19 @@ class Stripped:
     ) -> None:
         self._layers, self._config, self._tokens = layers, config, tokens
         self._present = None if present is None else jnp.asarray(present)
-        self.depth, self._heads = layers.depth, 0
+        self.depth = layers.depth
+        self._device: jax.Device | None = None
+
+    def on(self, device: jax.Device) -> "Stripped":
+        """The same; every layer that is read goes to the device."""
+        there = copy(self)
+        there._device = device
+        there._present = None if self._present is None else jax.device_put(self._present, device)
+        return there
 
     def start(self, layer: MultiHead) -> jax.Array:
         """The initial tokens."""
-        config, (self._heads, _, d) = self._config, layer.query.shape
+        config, d = self._config, layer.query.shape[-1]
         tokens = self._tokens
         if tokens is None:
             tokens = random_tokens(config.prompts, config.tokens, d, config.seed)
@@ -93,7 +102,10 @@ class Stripped:
 
     def layer(self, index: int) -> MultiHead:
         """With the step size of the analysis."""
-        return prepare_layer(self._layers.layer(index), self._config.alpha)
+        layer = self._layers.layer(index)
+        if self._device is not None:
+            layer = jax.device_put(layer, self._device)
+        return prepare_layer(layer, self._config.alpha)
 
     def read(self, index: int, x: jax.Array) -> jax.Array:
         """The states as they are."""
@@ -112,15 +124,20 @@ class Stripped:
     def finish(self, index: int, layer: MultiHead, x: jax.Array, update: jax.Array) -> jax.Array:
         """The same step with another update."""
         del index
-        return sphere.normalize(x + layer.alpha * update)
+        return _finish(layer.alpha, x, update)
 
     def describe(self, found: Analysis) -> ModelInfo:
         """What the layers say themselves."""
         if hasattr(self._layers, "dimensions"):
             return describe(self._layers)
         blocks = {self.block(index) for index in range(self.depth)}
-        shared, d = len(blocks) < self.depth, found.shape[-1]
-        return ModelInfo("unnamed", "attention", d, self._heads, self.depth, shared, None, None)
+        shared, h, d = len(blocks) < self.depth, found.model.h, found.shape[-1]
+        return ModelInfo("unnamed", "attention", d, h, self.depth, shared, None, None)
+
+
+@jax.jit
+def _finish(alpha: jax.Array, x: jax.Array, update: jax.Array) -> jax.Array:
+    return sphere.normalize(x + alpha * update)
 
 
 @jax.jit

@@ -4,8 +4,9 @@ The work is cut into *units*, ranges of items whose bounds depend on the problem
 run whole by one device, always by the same compiled programs of the same shapes, and takes its
 random numbers from the global indices of its items. Which device of which host runs it, and when,
 changes nothing: on one platform results are equal bit by bit for any number of devices and hosts.
+Where what comes before a unit is cheap, a device may carry a state from each unit to the next.
 Units do not talk to each other, so a device that is slow delays nobody else, and one that is gone
-takes nothing with it but the unit that it had.
+takes nothing with it but the units that it had begun.
 
 - ``units``: the ranges, and how a unit's results are kept as bytes.
 - ``devices``: the local devices, one thread each.

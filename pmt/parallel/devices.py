@@ -1,17 +1,14 @@
 """Units on the local devices: one thread a device, each running whole units one after the other."""
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from queue import Empty, SimpleQueue
 from typing import Any
 
 import jax
 
-from pmt.parallel.units import Payload, Report, Unit, Work
-
-Claim = Callable[[], Unit | None]
-"""The next unit to run; None where there is none left. Called by several threads."""
+from pmt.parallel.units import Claim, Payload, Report, Unit, Walk
 
 # Seconds between two looks at the keyboard while nothing happens.
 _TICK = 0.2
@@ -41,22 +38,14 @@ def local_devices() -> tuple[jax.Device, ...]:
     return tuple(jax.local_devices(backend=chosen)) if isinstance(chosen, str) else (chosen,)
 
 
-def run_here(
-    work: Work, shared: Any, claim: Claim, report: Report
-) -> Iterator[tuple[Unit, Payload]]:
-    """Runs all units in the calling thread, on the device that is the default there."""
-    while (unit := claim()) is not None:
-        yield unit, work(shared, unit, report)
-
-
 def run_on_devices(
-    work: Work, shared: Any, claim: Claim, devices: Sequence[jax.Device], report: Report
+    walk: Walk, shared: Any, claim: Claim, devices: Sequence[jax.Device], report: Report
 ) -> Iterator[tuple[Unit, Payload] | None]:
     """Runs all units on the devices; yields them as they are finished.
 
     Args:
-      work: run in a thread of its device, which is the default there; JAX's settings for precision
-        and for random numbers are those of the caller.
+      walk: run in a thread of each device, which is the default there; JAX's settings for
+        precision and for random numbers are those of the caller.
       shared: its first argument; JAX arrays in it are copied to every device once.
       claim: the next unit.
       devices: where.
@@ -74,6 +63,9 @@ def run_on_devices(
             raise _StoppedError
         events.put(done)
 
+    def next_unit() -> Unit | None:
+        return None if stop.is_set() else claim()
+
     def serve(device: jax.Device) -> None:
         try:
             with ExitStack() as stack:
@@ -81,8 +73,8 @@ def run_on_devices(
                     stack.enter_context(context(value))
                 stack.enter_context(jax.default_device(device))
                 here = jax.tree.map(lambda leaf: _moved(leaf, device), shared)
-                while not stop.is_set() and (unit := claim()) is not None:
-                    events.put((unit, work(here, unit, tell)))
+                for finished in walk(here, next_unit, tell):
+                    events.put(finished)
         except _StoppedError:
             pass
         except BaseException as error:

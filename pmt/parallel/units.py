@@ -1,7 +1,7 @@
 """Units of work: ranges of items, and what running one gives, as bytes that read back exactly."""
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,6 +28,27 @@ class Unit(NamedTuple):
     def size(self) -> int:
         """How many items."""
         return self.last - self.first
+
+
+Claim = Callable[[], Unit | None]
+"""The next unit to run; None where there is none left. Called by several threads."""
+
+Walk = Callable[[Any, Claim, Report], Iterator[tuple[Unit, Payload]]]
+"""A device's way through the units that it claims, yielding what each gave once it is finished.
+
+From arrays on the device, what claims the next unit, and whom to report to. It may have begun the
+next unit before it yields one, and keep a state between them: units are claimed in their order.
+"""
+
+
+def one_by_one(work: Work) -> Walk:
+    """The way on which every unit is finished before the next one is claimed."""
+
+    def walk(shared: Any, claim: Claim, report: Report) -> Iterator[tuple[Unit, Payload]]:
+        while (unit := claim()) is not None:
+            yield unit, work(shared, unit, report)
+
+    return walk
 
 
 def split_units(first: int, last: int, size: int) -> list[Unit]:

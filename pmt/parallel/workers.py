@@ -2,16 +2,17 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 
-from pmt.parallel.devices import Claim, default_device, local_devices, run_here, run_on_devices
+from pmt.parallel.devices import default_device, local_devices, run_on_devices
 from pmt.parallel.hosts import Hosts
 from pmt.parallel.store import UnitStore
-from pmt.parallel.units import Payload, Report, Unit, Work
+from pmt.parallel.units import Claim, Payload, Report, Unit, Walk, Work, one_by_one
 
 # Seconds between two looks at what other processes have finished.
 _NAP = 0.2
@@ -31,6 +32,17 @@ class Workers:
     devices: Sequence[jax.Device] | None = None
     store: UnitStore | None = None
     hosts: Hosts | None = None
+
+    @property
+    def local(self) -> tuple[jax.Device, ...]:
+        """The devices of this process that the units run on."""
+        return local_devices() if self.devices is None else tuple(self.devices)
+
+    @property
+    def alone(self) -> bool:
+        """Whether all units run in the calling thread, on the device that is the default there."""
+        # One device needs no thread, unless this one has to listen to other hosts meanwhile.
+        return self.hosts is None and self.local == (default_device(),)
 
     def reduce(
         self,
@@ -59,8 +71,32 @@ class Workers:
           IncompleteError: another process stopped.
           Exception: what ``work`` raises, also JAX's error where a device is out of memory.
         """
+        return self.walk(name, one_by_one(work), shared, units, add, report, ended)
+
+    def walk(
+        self,
+        name: str,
+        walk: Walk,
+        shared: Any,
+        units: Sequence[Unit],
+        add: Callable[[Payload, Payload], Payload],
+        report: Report,
+        ended: Callable[[Payload], int] | None = None,
+        found: Callable[[Payload], None] | None = None,
+    ) -> Payload:
+        """The same where a device may be at work on several of its units, or carries a state.
+
+        Args:
+          walk: run once on each device.
+          name, shared, units, add, report, ended: as in ``reduce``.
+          found: called in this thread with what each unit gave, as soon as it is known; where there
+            are several processes, in process 0 alone.
+
+        Raises:
+          IncompleteError, Exception: as ``reduce``.
+        """
         try:
-            return self._reduce(name, work, shared, units, add, report, ended)
+            return self._walk(name, walk, shared, units, add, report, ended, found)
         except BaseException as error:
             if self.hosts is not None:
                 self.hosts.stop(error)
@@ -70,19 +106,25 @@ class Workers:
         self, work: Work, shared: Any, units: Sequence[Unit], report: Report
     ) -> list[Payload]:
         """What each unit gives, in their order; by the devices of this process alone."""
-        found = dict(self._here(work, shared, _claims(units), report))
+        found = dict(self._here(one_by_one(work), shared, _claims(units), report))
         return [found[unit] for unit in units]
 
-    def _reduce(
+    def _walk(
         self,
         name: str,
-        work: Work,
+        walk: Walk,
         shared: Any,
         units: Sequence[Unit],
         add: Callable[[Payload, Payload], Payload],
         report: Report,
         ended: Callable[[Payload], int] | None,
+        found: Callable[[Payload], None] | None,
     ) -> Payload:
+        def plus(payload: Payload) -> Payload:
+            if found is not None:
+                found(payload)
+            return payload if total is None else add(total, payload)
+
         def told(unit: Unit, payload: Payload) -> None:
             report(unit.size if ended is None else ended(payload))
 
@@ -93,12 +135,13 @@ class Workers:
             if known is None:
                 left.append(unit)
             else:
-                total = known if total is None else add(total, known)
+                total = plus(known)
                 told(unit, known)
-        for unit, payload in self._results(work, shared, left, report, told):
-            if self.store is not None:
-                self.store.put(name, unit, payload)
-            total = payload if total is None else add(total, payload)
+        with closing(self._results(walk, shared, left, report, told)) as results:
+            for unit, payload in results:
+                if self.store is not None:
+                    self.store.put(name, unit, payload)
+                total = plus(payload)
         if self.hosts is not None:
             total = _same_everywhere(self.hosts, total, report)
         if total is None:
@@ -108,16 +151,16 @@ class Workers:
 
     def _results(
         self,
-        work: Work,
+        walk: Walk,
         shared: Any,
         units: list[Unit],
         report: Report,
         told: Callable[[Unit, Payload], None],
-    ) -> Iterator[tuple[Unit, Payload]]:
+    ) -> Generator[tuple[Unit, Payload], None, None]:
         """Process 0: all units; the others run some, and yield none."""
         hosts = self.hosts
         if hosts is None:
-            yield from self._here(work, shared, _claims(units), report)
+            yield from self._here(walk, shared, _claims(units), report)
             return
         todo = hosts.begin(units)
         missing = set(todo)
@@ -126,7 +169,7 @@ class Workers:
             hosts.heed()
             report(done)
 
-        for each in self._events(work, shared, lambda: hosts.claim(todo), heed):
+        for each in self._events(walk, shared, lambda: hosts.claim(todo), heed):
             if each is not None and not hosts.first:
                 hosts.publish(*each)
             elif each is not None:
@@ -139,20 +182,18 @@ class Workers:
             yield from _arrived(hosts, missing, told)
 
     def _here(
-        self, work: Work, shared: Any, claim: Claim, report: Report
+        self, walk: Walk, shared: Any, claim: Claim, report: Report
     ) -> Iterator[tuple[Unit, Payload]]:
-        for each in self._events(work, shared, claim, report):
+        for each in self._events(walk, shared, claim, report):
             if each is not None:
                 yield each
 
     def _events(
-        self, work: Work, shared: Any, claim: Claim, report: Report
+        self, walk: Walk, shared: Any, claim: Claim, report: Report
     ) -> Iterator[tuple[Unit, Payload] | None]:
-        devices = local_devices() if self.devices is None else tuple(self.devices)
-        # One device needs no thread, unless this one has to listen to other hosts meanwhile.
-        if self.hosts is None and devices == (default_device(),):
-            return run_here(work, shared, claim, report)
-        return run_on_devices(work, shared, claim, devices, report)
+        if self.alone:
+            return walk(shared, claim, report)
+        return run_on_devices(walk, shared, claim, self.local, report)
 
 
 def _arrived(

@@ -7,6 +7,7 @@ from pmt.spectral.alignment import (
     average_over_directions,
     chance,
     rho,
+    rho_on_host,
     standard_error,
     summarize,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "layer_operators",
     "principal",
     "rho",
+    "rho_on_host",
     "solve_all",
     "solve_leading",
     "standard_error",

@@ -21,6 +21,8 @@ from pmt.spectral.directions import Directions
 
 # Numbers held at a time for a mean over all directions: 2**24 of them are 64 MB in float32.
 _HELD = 2**24
+# Squared lengths in between lose nothing to overflow or underflow, in single precision either.
+_SAFE = (1e-20, 1e20)
 
 
 def chance(d: int, dimension: int = 1) -> float:
@@ -52,6 +54,19 @@ def rho(x: Float[Array, "*tokens d"], directions: Directions) -> Float[Array, "*
     in_plane = jnp.where(directions.planar, square[..., directions.partner], 0)
     # Rounding can make a projection longer than the token by an ulp.
     return jnp.minimum(jnp.sqrt(square + in_plane), 1)
+
+
+def rho_on_host(
+    x: Float[np.ndarray, "*tokens d"], basis: Float[np.ndarray, "d p"]
+) -> Float[np.ndarray, "*tokens"]:
+    """As ``rho`` with one line, a ``basis`` of one column, or one plane, of two orthonormal ones.
+
+    By NumPy and compiled nowhere, in the tokens' dtype; the answer is in float64.
+    """
+    flat, square = _with_squares(x.reshape(-1, x.shape[-1]))
+    along = np.linalg.norm(flat @ basis.astype(flat.dtype, copy=False), axis=1)
+    shares = along / np.sqrt(np.where(square == 0, np.ones_like(square), square))
+    return np.minimum(shares, 1).astype(np.float64).reshape(x.shape[:-1])
 
 
 @jax.jit
@@ -87,12 +102,60 @@ class Average:
 def average_over_directions(
     before: Float[Array, "batch n d"], after: Float[Array, "batch n d"], directions: Directions
 ) -> Average:
-    """cbar, Deltabar and Pbar of a layer, by one compiled matmul per chunk of prompts.
+    """cbar, Deltabar and Pbar of a layer, by one matmul per chunk of prompts.
 
-    Directions are averaged per token on the device, tokens on the host in float64.
+    Directions are averaged per token, on a CPU by NumPy and elsewhere in one compiled program;
+    tokens in float64.
     """
-    per_token = np.asarray(_average(before, after, directions), np.float64)
+    on_host = all(each.platform == "cpu" for each in before.devices())
+    if on_host and before.dtype in (np.float32, np.float64):
+        per_token = _average_on_host(np.asarray(before), np.asarray(after), directions)
+    else:
+        per_token = np.asarray(_average(before, after, directions), np.float64)
     return Average(*(float(mean) for mean in per_token.mean(axis=(0, 1))))
+
+
+def _average_on_host(before: np.ndarray, after: np.ndarray, directions: Directions) -> np.ndarray:
+    """As ``_average``, ``(1, tokens, 4)``; a plane is computed once and has the weight of two."""
+    d = before.shape[-1]
+    planar, partner = np.asarray(directions.planar), np.asarray(directions.partner)
+    lines = np.flatnonzero(~planar)
+    first = np.flatnonzero(planar & (partner > np.arange(len(partner))))
+    basis = np.asarray(directions.basis)[:, np.concatenate([lines, first, partner[first]])]
+    weights = np.repeat([1.0, 2.0], [len(lines), len(first)]) / basis.shape[1]
+    weights = weights.astype(before.dtype)
+    low, high = before.reshape(-1, d), after.reshape(-1, d)
+    rows = max(1, _HELD // (4 * basis.shape[1]))
+    found = []
+    for at in range(0, len(low), rows):
+        one, other = (_shares(x[at : at + rows], basis, len(lines)) for x in (low, high))
+        parts = (one, other, other - one, (other > one).astype(one.dtype))
+        found.append(np.stack([part @ weights for part in parts], axis=1))
+    return np.concatenate(found)[None].astype(np.float64)
+
+
+def _shares(x: np.ndarray, basis: np.ndarray, lines: int) -> np.ndarray:
+    """rho ``(tokens, p)`` with the first columns, and with planes that begin and end after them."""
+    x, square = _with_squares(x)
+    along = x @ basis
+    along *= along
+    middle = (lines + along.shape[1]) // 2
+    shares = along[:, :middle]
+    shares[:, lines:] += along[:, middle:]
+    shares /= np.where(square == 0, np.ones_like(square), square)[:, None]
+    np.sqrt(shares, out=shares)
+    return np.minimum(shares, 1, out=shares)
+
+
+def _with_squares(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Tokens ``(tokens, d)``, each over a number where its square would overflow, and |x|²."""
+    with np.errstate(over="ignore", under="ignore"):
+        square = np.einsum("ij,ij->i", x, x)
+    if not np.all((square > _SAFE[0]) & (square < _SAFE[1])):
+        largest = np.max(np.abs(x), axis=1, keepdims=True, initial=0.0)
+        x = x / np.where(largest < np.finfo(x.dtype).tiny, np.inf, largest)
+        square = np.einsum("ij,ij->i", x, x)
+    return x, square
 
 
 @dataclass(frozen=True)

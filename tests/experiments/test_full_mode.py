@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 
 from pmt.errors import RequestError
-from pmt.experiments import AnalysisConfig, analysis_json, analyze, layer_by_layer, random_tokens
+from pmt.experiments import (
+    AnalysisConfig,
+    analysis_json,
+    analyze,
+    layer_by_layer,
+    null_draws,
+    random_tokens,
+)
 from pmt.experiments.full_mode import analyze_full
 from pmt.experiments.passage import mean_distance
 from pmt.experiments.plain_text import read_own
@@ -43,12 +50,12 @@ def test_the_statistics_are_those_of_the_states_and_the_nulls_of_the_same_blocks
 ):
     """In NumPy from the model's own states; and nulls that change nothing give its own numbers."""
 
-    def own_maps(layer, *key):
-        del key
+    def own_maps(layer, *key, norms=None):
+        del key, norms
         yield from np.asarray(layer.head_matrices)
 
-    monkeypatch.setattr(layer_by_layer, "gaussian_maps", own_maps)
-    monkeypatch.setattr(layer_by_layer, "random_rotation", lambda d, *key: np.eye(d))
+    monkeypatch.setattr(null_draws, "gaussian_maps", own_maps)
+    monkeypatch.setattr(null_draws, "random_rotation", lambda d, *key: np.eye(d))
     text = text_of(model, (5, 3, 1), 5)
     there = text.present
     found = analyze_full(model, text, CONFIG)

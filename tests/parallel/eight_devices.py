@@ -8,13 +8,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from pmt.dynamics import SingleHead
+from pmt.experiments import AnalysisConfig, analysis_json, analyze
+from pmt.experiments.stripped import Stripped
 from pmt.parallel.units import split_units
 from pmt.parallel.workers import Workers
 from pmt.stability.basin import attractors_reached, basin_fractions, sample_starts
+from tests.experiments.systems import random_stack
 
 # Ten units of 64 runs and a part of one; each leaves its last two runs to a unit of such runs.
 OPTIONS = {"chunk": 32, "max_steps": 512, "verdicts": False}
 SAMPLES = 660
+# Every layer on a device of its own, which takes the tokens through those before.
+ANALYSIS = AnalysisConfig(prompts=3, tokens=4, draws=1)
 
 
 def differing(devices: list[jax.Device]) -> list[str]:
@@ -22,7 +27,7 @@ def differing(devices: list[jax.Device]) -> list[str]:
     system = SingleHead(
         jnp.diag(jnp.array([1.0, -0.5])), jnp.diag(jnp.array([2.0, 0.0])), alpha=0.2
     )
-    fractions, reached = [], []
+    stack, fractions, reached, measured = random_stack(d=8), [], [], []
     for some in (devices[:1], devices):
         workers = Workers(some)
         fractions.append(
@@ -30,13 +35,25 @@ def differing(devices: list[jax.Device]) -> list[str]:
         )
         x0 = sample_starts(1, np.arange(SAMPLES), 2, 2)
         reached.append(attractors_reached(system, x0, workers=workers, **OPTIONS))
+        measured.append(json.dumps(analysis_json(analyze(stack, ANALYSIS, workers=workers))))
     found = {
         "fractions": fractions[0] == fractions[1] and len(fractions[0]["attractors"]) >= 3,
         "labels": np.array_equal(reached[0].label, reached[1].label),
         "states": reached[0].states.tobytes() == reached[1].states.tobytes(),
+        "layers": measured[0] == measured[1],
+        "placed": moved(jax.device_put(stack, devices[0]), devices[3]) == {devices[3]},
         "dtype": reached[1].states.dtype == np.float64,
     }
     return [name for name, same in found.items() if not same]
+
+
+def moved(stack, device):
+    """Where a layer's arrays are in a thread of that device, and the tokens after it."""
+    with jax.default_device(device):
+        stage = Stripped(stack, ANALYSIS, None, None).on(device)
+        layer = stage.layer(1)
+        x = stage.advance(1, layer, stage.start(layer), 0)
+    return {leaf.devices().pop() for leaf in jax.tree.leaves((layer, x))}
 
 
 def devices_at_work(devices: list[jax.Device]) -> int:

@@ -229,6 +229,36 @@ def processes(work, count=3, report=ignore, keys=None, ended=None):
     return answers
 
 
+@pytest.mark.parametrize("devices", [None, twice(), 5 * twice()])
+def test_a_device_may_begin_the_next_unit_before_it_yields_one(devices, tmp_path):
+    """And those that are known already are claimed by nobody."""
+    ways, found = [], []
+
+    def walk(shared, claim, report):
+        begun = []
+        while (unit := claim()) is not None:
+            begun.append(unit)
+            time.sleep(0.002)
+            report(unit.size)
+            if len(begun) > 1:
+                yield begun[-2], squares(shared, begun[-2], ignore)
+        if begun:
+            yield begun[-1], squares(shared, begun[-1], ignore)
+        ways.append(begun)
+
+    store = UnitStore(tmp_path, {"seed": 1})
+    store.put("a", UNITS[3], {"sum": np.array(0.0)})
+    seen = []
+    total = Workers(devices, store).walk(
+        "a", walk, jnp.arange(20.0), UNITS, add, seen.append, found=found.append
+    )
+    assert float(total["sum"]) == sum(i**2 for i in range(20) if i not in (9, 10, 11))
+    assert sum(seen) == 20 and len(found) == len(UNITS)
+    # Each goes forward only.
+    assert all(way == sorted(way) for way in ways)
+    assert sorted(sum(ways, [])) == [unit for unit in UNITS if unit != UNITS[3]]
+
+
 def test_every_process_gets_the_total_of_what_all_have_run():
     ran, lock = [], threading.Lock()
 

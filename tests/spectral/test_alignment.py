@@ -7,6 +7,7 @@ import pytest
 
 from pmt.errors import RequestError
 from pmt.spectral import (
+    alignment,
     all_directions,
     as_directions,
     average_over_directions,
@@ -14,6 +15,7 @@ from pmt.spectral import (
     eigenpairs,
     principal,
     rho,
+    rho_on_host,
     summarize,
 )
 
@@ -149,3 +151,34 @@ def test_increments_of_a_uniform_layer_follow_the_first_order_law():
         # E rho (1 - rho^2) of a plane: rho^2 is Beta(1, (d-2)/2).
         kappa = chance(d, 2) * (d - 2) / (d + 1)
     assert abs(s.delta_rho / alpha - kappa * law / n) < 5 * s.delta_rho_se / alpha
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_what_numpy_measures_on_a_cpu_is_what_a_device_measures(dtype):
+    rng, tight = np.random.default_rng(0), 1e-5 if dtype is np.float32 else 1e-12
+    pairs = eigenpairs(rng.normal(size=(9, 9)))
+    assert 0 < np.sum(pairs.is_real) < 9
+    before, after = rng.normal(size=(2, 5, 4, 9)).astype(dtype)
+    # No direction, and lengths whose squares overflow or vanish.
+    before[0, 0] = 0
+    after[1] *= dtype(1e30 if dtype is np.float32 else 1e200)
+    after[2] *= dtype(1e-30 if dtype is np.float32 else 1e-200)
+    for basis in (np.eye(9)[:, :1], np.linalg.qr(rng.normal(size=(9, 2)))[0]):
+        for x in (before, after):
+            expected = rho(jnp.asarray(x), as_directions(basis, dtype))[..., 0]
+            found = rho_on_host(x, basis)
+            assert found.dtype == np.float64 and found[0, 0] <= 1
+            np.testing.assert_allclose(found, expected, rtol=tight, atol=tight)
+    directions = all_directions(pairs, dtype)
+    expected = alignment._average(jnp.asarray(before), jnp.asarray(after), directions)
+    found = alignment._average_on_host(before, after, directions)
+    np.testing.assert_allclose(found.reshape(5, 4, 4), expected, rtol=tight, atol=tight)
+
+
+def test_an_average_in_chunks_is_that_of_all(monkeypatch):
+    rng = np.random.default_rng(1)
+    directions = all_directions(eigenpairs(rng.normal(size=(7, 7))), np.float64)
+    x, y = rng.normal(size=(2, 6, 3, 7))
+    whole = alignment._average_on_host(x, y, directions)
+    monkeypatch.setattr(alignment, "_HELD", 4 * 7 * 4)
+    np.testing.assert_allclose(alignment._average_on_host(x, y, directions), whole, rtol=1e-13)
