@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from pmt.cli.basin_resume import resumable, unfinished
 from pmt.cli.screen import progress
+from pmt.cli.unfinished import resumable, unfinished
 from pmt.errors import RequestError
 
 if TYPE_CHECKING:

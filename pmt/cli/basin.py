@@ -7,7 +7,6 @@ import typer
 
 from pmt.cli import answers, screen
 from pmt.cli.basin_lines import escape_words, shares, summary, table
-from pmt.cli.basin_resume import request_of, resumable, unfinished
 from pmt.cli.exits import Status
 from pmt.cli.hosts import (
     HOST_TIMEOUT,
@@ -51,6 +50,7 @@ from pmt.cli.system_options import (
     Values,
     requested_system,
 )
+from pmt.cli.unfinished import request_of, resumable, unfinished
 from pmt.errors import RequestError
 from pmt.files import prepare_output_directory, write_json
 

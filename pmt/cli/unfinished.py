@@ -1,4 +1,4 @@
-"""How `pmt basin` keeps what it has finished, and goes on with it."""
+"""How a command with --out keeps what it has finished, and goes on with it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
