@@ -35,6 +35,7 @@ class Crew:
       folder: where finished layers are kept; None for nowhere.
       overwrite: whether those of another request are thrown away.
       settings: what the numbers depend on beside the model and what is given to ``workers``.
+      measured: whether all layers are.
     """
 
     platform: str
@@ -42,6 +43,7 @@ class Crew:
     folder: Path | None
     overwrite: bool
     settings: dict[str, Any]
+    measured: bool = False
     _store: "UnitStore | None" = None
 
     def workers(self, model: Any, config: "AnalysisConfig", **given: Any) -> "Workers":
@@ -55,6 +57,8 @@ class Crew:
         Raises:
           RequestError: another process, or an unfinished run, was asked for something else.
         """
+        import jax
+
         from pmt.experiments import describe
         from pmt.experiments.record import versions
         from pmt.parallel.workers import Workers
@@ -70,6 +74,7 @@ class Crew:
             **{name: _digest(value) for name, value in given.items()},
             **self.settings,
             "platform": self.platform,
+            "device": jax.local_devices()[0].device_kind,
             "versions": {name: known[name] for name in ("pmt", "jax", "jaxlib", "numpy", "scipy")},
         }
         if self.hosts is not None:
@@ -85,11 +90,13 @@ class Crew:
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
-        """Says of an interrupted run how to go on; of one that cannot, nothing is kept."""
+        """Says of an interrupted run how to go on; of a request that must fail, nothing is kept."""
         try:
             yield
-        except RequestError:
-            self.discard()
+        except RequestError as error:
+            # A disk may come back, and other tokens do not change what every layer gave.
+            if not self.measured and not isinstance(error.__cause__, OSError):
+                self.discard()
             raise
         except KeyboardInterrupt:
             with resumable(self._store):
@@ -129,6 +136,7 @@ def on_tokens(
         analysis = analyze(
             layers, config, tokens=tokens, progress=advance, solver=solver, workers=workers
         )
+        crew.measured = True
         if layer is None:
             return analysis, None
         chosen = RepeatConfig(

@@ -50,7 +50,7 @@ from pmt.cli.system_options import (
     Values,
     requested_system,
 )
-from pmt.cli.unfinished import request_of, resumable, unfinished
+from pmt.cli.unfinished import resumable, unfinished
 from pmt.errors import RequestError
 from pmt.files import prepare_output_directory, write_json
 
@@ -224,7 +224,7 @@ def basin(
                 "tolerance": tolerance,
                 "chunk": chunk,
             }
-            request = request_of(described, asked, dtype, platform)
+            request = _request(described, asked, dtype, platform)
             if hosts is not None:
                 hosts.require_same(request)
             writes = hosts is None or hosts.first
@@ -367,3 +367,24 @@ def _escape(
         tolerance=tolerance,
         progress=lambda _done: listen(),
     )
+
+
+def _request(described: Any, asked: dict[str, Any], dtype: str, platform: str) -> dict[str, Any]:
+    """All that the runs depend on."""
+    from importlib.metadata import version
+
+    import jax
+
+    from pmt import __version__
+
+    versions = {"pmt": __version__, **{name: version(name) for name in ("jax", "jaxlib", "numpy")}}
+    return {
+        "schema": "pmt.basin-units/1",
+        "system": described.document(),
+        **asked,
+        "dtype": dtype,
+        "platform": platform,
+        # Decides which random numbers are drawn.
+        "threefry_partitionable": bool(jax.threefry_partitionable.value),
+        "versions": versions,
+    }

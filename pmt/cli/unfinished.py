@@ -14,27 +14,6 @@ if TYPE_CHECKING:
 _UNFINISHED = "unfinished"
 
 
-def request_of(described: Any, asked: dict[str, Any], dtype: str, platform: str) -> dict[str, Any]:
-    """All that the runs depend on."""
-    from importlib.metadata import version
-
-    import jax
-
-    from pmt import __version__
-
-    versions = {"pmt": __version__, **{name: version(name) for name in ("jax", "jaxlib", "numpy")}}
-    return {
-        "schema": "pmt.basin-units/1",
-        "system": described.document(),
-        **asked,
-        "dtype": dtype,
-        "platform": platform,
-        # Decides which random numbers are drawn.
-        "threefry_partitionable": bool(jax.threefry_partitionable.value),
-        "versions": versions,
-    }
-
-
 def unfinished(folder: Path, request: dict[str, Any], overwrite: bool) -> "UnitStore":
     """The finished units in --out.
 

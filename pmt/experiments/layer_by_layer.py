@@ -85,7 +85,8 @@ def analyze(
     the device has no memory for all prompts at once they pass in halves, quarters and so on.
 
     Several devices, of one process or of several, divide the layers among them, and each holds a
-    layer at a time. On one platform the result is equal bit by bit for any number of them.
+    layer at a time. On equal hosts with memory for all prompts the result is equal bit by bit for
+    any number of them.
 
     Args:
       layers: their dtype is that of the run, their step size is replaced.
@@ -132,13 +133,14 @@ def run_stage(
       RequestError: as ``analyze``.
       IncompleteError: another process stopped.
     """
-    threads, devices = os.cpu_count() or 1, len(workers.local)
+    # Asked here, since in a thread of a device that one is the default.
+    threads, devices, alone = os.cpu_count() or 1, len(workers.local), workers.alone
 
     def walk(shared: Any, claim: Claim, report: Report) -> Iterator[tuple[Unit, Payload]]:
         del shared
         if (unit := claim()) is None:
             return
-        mine = stage if workers.alone else stage.on(default_device())
+        mine = stage if alone else stage.on(default_device())
         # With a problem at work another one is begun, and no more wait than there is memory for.
         pieces = threads if devices == 1 else max(2, threads // devices)
         with Ahead(pieces, pool) as ahead:

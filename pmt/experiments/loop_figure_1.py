@@ -89,7 +89,8 @@ def loop_figure_1(
 def _down(training: Training) -> WayDown | None:
     config, last = training.config, {n: v[-1] for n, v in training.history.items()}
     rho = float(last["v"][0] * last["w"][0])
-    if not (config.confined and config.norm == "l2" and training.finite[0] and rho > 0):
+    usual = config.confined and config.norm == "l2" and config.test > 1
+    if not (usual and training.finite[0] and rho > 0):
         return None
     given = jax.tree.map(lambda part: part[0], looped.test_set(config))
     return way_down(config, rho, given)

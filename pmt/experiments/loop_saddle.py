@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pmt import looped
+from pmt.errors import RequestError
 from pmt.looped import Samples, TrainConfig, Weights
 
 # Sizes of ε that are tried; the first gives the curvature.
@@ -32,7 +33,8 @@ class WayDown:
         negative where the manifold is a saddle. From ε = 0.03, right to fourth order in it.
       size: the ε of ``SIZES`` with the least loss.
       gain: the power method's loss less that one, on the same samples; positive where the full
-        matrices can do better than L steps of the power method.
+        matrices can do better than L steps of the power method. Its error leaves out that the size
+        was chosen on these samples too.
     """
 
     rho: float
@@ -56,8 +58,17 @@ def way_down(config: TrainConfig, rho: float, given: Samples) -> WayDown:
     Args:
       config: its norm must be ``l2``; d, loops and objective count too.
       rho: > 0.
-      given: samples other than those that chose ρ.
+      given: at least two samples, other than those that chose ρ.
+
+    Raises:
+      RequestError: another norm, ρ that is not positive, or fewer than two samples.
     """
+    if config.norm != "l2":
+        raise RequestError(f"the norm is {config.norm!r}; the way down is known for 'l2' alone")
+    if not 0 < rho < float("inf"):
+        raise RequestError(f"rho is {rho}; it must be positive and finite")
+    if len(given.query) < 2:
+        raise RequestError("one sample has no standard error; give at least two")
     losses = partial(_losses, config.loops, config.objective, given)
     root = float(np.sqrt(rho))
     same, opposite = losses(root, SIZES[0], SIZES[0]), losses(root, SIZES[0], -SIZES[0])

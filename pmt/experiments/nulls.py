@@ -28,9 +28,9 @@ def gaussian_maps(
 ) -> Iterator[np.ndarray]:
     """For each head a Gaussian ``(d, d)`` matrix with the Frobenius norm of its O_h V_h.
 
-    In the layer's dtype. One at a time, since all of them are h times the layer matrix; the same
-    again for the same ``key``, which is any sequence of integers. ``norms`` are those of
-    ``head_norms`` where they are known.
+    In single precision, or in double where the layer is. One at a time, since all of them are h
+    times the layer matrix; the same again for the same ``key``, which is any sequence of integers.
+    ``norms`` are those of ``head_norms`` where they are known.
     """
     d, dtype = layer.query.shape[-1], layer.query.dtype
     for head, norm in enumerate(head_norms(layer) if norms is None else norms):

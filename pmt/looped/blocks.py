@@ -22,6 +22,7 @@ is about stationarity only: in some directions off this form the loss falls to s
 
 from jaxtyping import Array, Float
 
+from pmt.errors import RequestError
 from pmt.looped.core import Weights
 from pmt.looped.norms import Norm, normalized
 from pmt.numerics import einsum
@@ -44,7 +45,17 @@ def apply_blocks(
       query: a.
       loops: L.
       norm: one of ``CONFINING``.
+
+    Returns:
+      y_L, as ``apply``.
+
+    Raises:
+      RequestError: another norm, under which the data tokens do not stay what they are.
     """
+    if norm not in CONFINING:
+        raise RequestError(
+            f"the norm is {norm!r}; two blocks are all there is for {', '.join(CONFINING)} only"
+        )
     d = query.shape[-1]
     value, key, unused = weights.value[d:, :d], weights.key[:d, d:], weights.gain[d:]
     for _ in range(loops):

@@ -13,7 +13,7 @@ from pmt.errors import RequestError
 from pmt.files import write_atomically
 from pmt.looped.config import TrainConfig
 
-_FORMAT = "pmt.loop-checkpoint/1"
+_FORMAT = "pmt.loop-checkpoint/2"
 
 # Of the state, in this order; of a record, as named.
 STATE = ("value", "key", "gain", "walk_value", "walk_key")

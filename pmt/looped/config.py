@@ -23,7 +23,8 @@ class TrainConfig:
       rate: learning rate.
       batch: samples a step; ``batch == train`` is gradient descent on all of a fixed set.
       train, test: sizes of the sets. With fresh samples, ``train // batch`` steps are an epoch.
-      epochs: passes; a remainder of less than a batch is left out of each.
+      epochs: passes; a remainder of less than a batch is left out of each. With ``orbits`` an epoch
+        has as many steps, and draws only ``drawn`` of the training samples for each.
       draw: ``fixed`` training samples in a new order each epoch, or ``fresh`` ones each step.
       orbits: a batch is made of a few samples and all their images under signed permutations, so
         that its gradient is as invariant as the population's; ``batch`` counts the images, see

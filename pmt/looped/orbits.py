@@ -10,6 +10,7 @@ the theorem with noise in v and w only.
 
 import numpy as np
 
+from pmt.errors import RequestError
 from pmt.looped.data import Samples
 from pmt.numerics import einsum
 
@@ -39,6 +40,8 @@ def with_images(given: Samples) -> Samples:
 
 def _signs(d: int) -> np.ndarray:
     """Sylvester's Hadamard matrix without the columns beyond d."""
+    if d < 1:
+        raise RequestError(f"d is {d}; it must be at least 1")
     matrix = np.ones((1, 1))
     while len(matrix) < d:
         matrix = np.block([[matrix, matrix], [matrix, -matrix]])

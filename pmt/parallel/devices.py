@@ -52,7 +52,8 @@ def run_on_devices(
       report: called in the calling thread, where it may raise to end everything.
 
     Yields:
-      Finished units in any order, and None a few times a second while there is nothing else.
+      Finished units in any order, and None a few times a second while there is nothing else. Where
+      one fails, or ``report`` raises, what the others had finished comes before the error.
     """
     events: SimpleQueue[Any] = SimpleQueue()
     stop = threading.Event()
@@ -105,6 +106,16 @@ def run_on_devices(
                 report(event)
             else:
                 yield event
+    except (Exception, KeyboardInterrupt):
+        # What is finished by the time that all have stopped is not lost.
+        stop.set()
+        for thread in threads:
+            thread.join()
+        while not events.empty():
+            event = events.get()
+            if isinstance(event, tuple):
+                yield event
+        raise
     finally:
         stop.set()
         for thread in threads:

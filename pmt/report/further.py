@@ -178,7 +178,7 @@ def looped(training: Mapping[str, Any], figures: Sequence[Figure]) -> Section:
         f"{power:.4f} on the same samples. The output is {angle:.3f} radians from those "
         f"{config['loops']} steps and {truth:.3f} from the truth, mean over the test set.{grown} "
         f"{_mean(off):.1%} of the entries that move, and that the theorem holds at zero, stay "
-        f"within three standard errors of sampling noise.{_down(training['way_down'])}",
+        f"within three standard errors of sampling noise.{_down(training.get('way_down'))}",
     )
     return Section("looped", "A looped transformer", paragraphs, tuple(figures))
 

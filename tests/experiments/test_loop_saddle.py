@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from pmt import looped
+from pmt.errors import RequestError
 from pmt.experiments.loop_saddle import way_down
 from tests.tolerance import assert_close
 from theory import oracles_looped as oracle
@@ -70,6 +71,19 @@ def test_the_gain_is_over_the_power_method(given, found):
     assert found.gain[0] == pytest.approx(np.mean(gains), rel=1e-9)
     assert found.gain[1] == pytest.approx(np.std(gains, ddof=1) / COUNT**0.5, rel=1e-9)
     assert found.gain[0] > 0
+
+
+@pytest.mark.parametrize(
+    ("config", "rho", "count", "sentence"),
+    [
+        (looped.TrainConfig(norm="none"), 1.0, 2, "the way down is known for 'l2' alone"),
+        (CONFIG, 0.0, 2, "rho is 0.0; it must be positive"),
+        (CONFIG, 1.0, 1, "give at least two"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(given, config, rho, count, sentence):
+    with pytest.raises(RequestError, match=sentence):
+        way_down(config, rho, jax.tree.map(lambda part: part[:count], given))
 
 
 def test_a_run_that_could_leave_the_blocks_has_no_way_down_to_report():

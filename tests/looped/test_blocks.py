@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from pmt import looped
+from pmt.errors import RequestError
 from tests.tolerance import assert_close
 
 D, N, BATCH, LOOPS = 3, 5, 4, 3
@@ -89,6 +90,11 @@ def test_training_from_a_structured_start_is_training_of_the_full_model(monkeypa
     for one, other in zip(short.weights, whole.weights, strict=True):
         assert_close(one, other, size=1000, conditioning=10)
     jax.clear_caches()
+
+
+def test_a_norm_that_moves_data_tokens_is_refused(given, weights):
+    with pytest.raises(RequestError, match="the norm is 'rms'; two blocks are all there is for l2"):
+        looped.apply_blocks(weights, given.data, given.query, LOOPS, "rms")
 
 
 @pytest.mark.parametrize("changed", [{"start": "unstructured"}, {"norm": "rms"}, {"norm": "layer"}])

@@ -78,5 +78,7 @@ def test_training_on_orbits_stays_on_the_manifold_and_on_samples_does_not(draw):
 
 
 def test_a_batch_is_whole_orbits():
+    with pytest.raises(RequestError, match="d is 0; it must be at least 1"):
+        looped.orbit_size(0)
     with pytest.raises(RequestError, match="is not made of whole orbits, which have 4 samples"):
         replace(ORBITS, batch=18)

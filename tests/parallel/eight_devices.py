@@ -41,10 +41,27 @@ def differing(devices: list[jax.Device]) -> list[str]:
         "labels": np.array_equal(reached[0].label, reached[1].label),
         "states": reached[0].states.tobytes() == reached[1].states.tobytes(),
         "layers": measured[0] == measured[1],
+        "used": devices_of_a_plain_call(stack) != set(),
         "placed": moved(jax.device_put(stack, devices[0]), devices[3]) == {devices[3]},
         "dtype": reached[1].states.dtype == np.float64,
     }
     return [name for name, same in found.items() if not same]
+
+
+def devices_of_a_plain_call(stack):
+    """Where the stage is taken to if nobody says which devices there are."""
+    found, real = set(), Stripped.on
+
+    def seen(self, device):
+        found.add(device)
+        return real(self, device)
+
+    Stripped.on = seen
+    try:
+        analyze(stack, ANALYSIS)
+    finally:
+        Stripped.on = real
+    return found
 
 
 def moved(stack, device):

@@ -87,6 +87,25 @@ def test_a_failure_ends_all_units_and_is_raised_here(devices):
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("pmt ")]
 
 
+def test_what_another_device_has_finished_by_then_is_kept(tmp_path):
+    failing = threading.Event()
+
+    def work(_shared, unit, report):
+        del report
+        if unit == UNITS[0]:
+            assert failing.wait(10)
+            # So that the error is there first.
+            time.sleep(0.1)
+            return {"sum": np.zeros(1)}
+        failing.set()
+        raise RequestError("no")
+
+    store = UnitStore(tmp_path, {"seed": 1})
+    with pytest.raises(RequestError, match="^no$"):
+        Workers(twice(), store=store).reduce("a", work, None, UNITS, add, ignore)
+    assert store.get("a", UNITS[0]) is not None and store.get("a", UNITS[1]) is None
+
+
 @pytest.mark.parametrize("devices", [None, twice()])
 def test_a_request_to_end_is_heard_while_units_are_at_work(devices):
     begun = []
