@@ -7,9 +7,11 @@
 import os
 import signal
 
-# Shells start background jobs with this signal ignored, which processes of the tests would inherit.
+# Shells and nohup start background jobs with these ignored, which processes of the tests inherit.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # Before anything can import them.
 os.environ.setdefault("MPLBACKEND", "Agg")

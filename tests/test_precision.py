@@ -16,8 +16,7 @@ from pmt.dynamics import LayerStack, batched, chunked, tangent_jacobian
 from pmt.dynamics.simulate import _simulate
 from pmt.equilibria.classify import measure_defects
 from pmt.equilibria.search import _newton
-from pmt.experiments import nulls, states, stripped
-from pmt.experiments.layer_by_layer import _turn
+from pmt.experiments import null_draws, nulls, states, stripped
 from pmt.looped import training
 from pmt.models import from_pretrained
 from pmt.models.partial import run_layers
@@ -119,8 +118,9 @@ def test_what_the_analysis_compiles():
         (nulls.attention_weights, layer, states_, jnp.ones((5, N), bool)),
         (nulls._add_head, states_, weights[:, 0], states_, AXES),
         (nulls._rotated, layer.output, layer.value, AXES, weights, states_),
+        (nulls.turned_update, layer.output, layer.value, weights, states_),
         (stripped._padded_step, layer, states_, jnp.ones((5, N), bool)),
-        (_turn, states_, AXES),
+        (null_draws.turn, states_, AXES),
         (states._rho, states_, line),
         (alignment._average, states_, states_, line),
     ]

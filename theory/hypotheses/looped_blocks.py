@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array
 
 from theory.hypotheses.looped import signed_permutations
-from theory.instances import BOUNDARY
+from theory.instances import BOUNDARY, DEGENERATE
 from theory.margin import identity
 from theory.noise import Noise
 from theory.statement import Case, Piece, Shape
@@ -25,16 +25,18 @@ QUERY = np.array([0.6, 0.8])
 def two_blocks() -> Piece:
     """A, B of normal entries of size 0.1 to 3, and two directions P, Q to leave them in.
 
-    Boundary: A is a hair.
+    alpha is the product of the sizes. Boundary: A is a hair.
     """
 
     def draw(noise: Noise, kind: Any, shape: Shape, case: Case) -> dict[str, Array]:
         del case
         d = shape.d
-        size = jnp.where(kind == BOUNDARY, noise.hair(), noise.log_uniform(0.1, 3.0))
+        lower = jnp.where(kind == BOUNDARY, noise.hair(), noise.log_uniform(0.1, 3.0))
+        upper = noise.log_uniform(0.1, 3.0)
         return {
-            "lower": size * noise.normal(d, d),
-            "upper": noise.log_uniform(0.1, 3.0) * noise.normal(d, d),
+            "alpha": lower * upper,
+            "lower": lower * noise.normal(d, d),
+            "upper": upper * noise.normal(d, d),
             "sides": noise.normal(2, d, d),
             "spare": jnp.zeros((6, d, d)),
         }
@@ -58,15 +60,25 @@ def law_of_one_value() -> Piece:
 
 
 def opposite_scalars() -> Piece:
-    """eps in (0.2, 0.4) and delta = -eps, as multiples of I in V's and W's other corners."""
+    """0.2 < |eps| < 0.4 and delta = -eps, as multiples of I in V's and W's other corners.
+
+    Boundary: |eps| is above 0.2 by a hair. Nearly degenerate: it is below 0.4 by one.
+    """
 
     def draw(noise: Noise, kind: Any, shape: Shape, case: Case) -> dict[str, Array]:
-        del kind, shape, case
-        eps = noise.uniform(0.2, 0.4) * jnp.where(noise.coin(), 1.0, -1.0)
+        del shape, case
+        hair, size = noise.hair(), noise.uniform(0.2, 0.4)
+        size = jnp.where(kind == BOUNDARY, 0.2 + hair, size)
+        size = jnp.where(kind == DEGENERATE, 0.4 - hair, size)
+        eps = size * jnp.where(noise.coin(), 1.0, -1.0)
         return {"eps": eps, "delta": -eps}
 
     def margins(shape: Shape, case: Case) -> dict[str, Array]:
         del shape
-        return {"eps delta < 0": -case["eps"] * case["delta"]}
+        size = jnp.abs(case["eps"])
+        return {
+            "eps delta < 0": -case["eps"] * case["delta"],
+            "0.2 < |eps| < 0.4": jnp.minimum(size - 0.2, 0.4 - size),
+        }
 
     return Piece(draw, margins)
