@@ -9,6 +9,7 @@ import pytest
 
 from pmt import looped
 from pmt.errors import RequestError
+from pmt.experiments.loop_figure_1 import FIGURE_1_QUICK
 from tests.tolerance import assert_close
 
 RNG = np.random.default_rng(5)
@@ -82,3 +83,18 @@ def test_a_batch_is_whole_orbits():
         looped.orbit_size(0)
     with pytest.raises(RequestError, match="is not made of whole orbits, which have 4 samples"):
         replace(ORBITS, batch=18)
+
+
+@pytest.mark.long
+def test_descent_with_an_invariant_gradient_becomes_the_power_method():
+    """Theorem 4.1 for the full matrices: growth as t^(1/4), and an angle of order 1 / (v w)."""
+    config = replace(
+        FIGURE_1_QUICK, orbits=True, batch=512, train=64 * 512, epochs=800, every=20, seed=3
+    )
+    run = looped.train(config)
+    last = {name: rows[1:, 0] for name, rows in run.history.items()}
+    assert last["algorithm_angle"][-1] < 1e-2
+    product = last["algorithm_angle"] * last["v"] * last["w"]
+    assert np.ptp(product) < 0.05 * product.mean()
+    for name in ("v", "w"):
+        assert abs(looped.fitted_exponent(run.steps, run.history[name][:, 0]).value - 0.25) < 0.03
