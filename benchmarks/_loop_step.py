@@ -91,16 +91,51 @@ def _jax(given: dict[str, Any], apply: Any) -> Callable[[], Any]:
 
 def torch(given: dict[str, Any]) -> Callable[[], Any]:
     """PyTorch: the batch as a leading axis, the derivative by autograd."""
+
+    def prepare(torch: Any, data: Any, query: Any) -> Callable[[Any, Any], Any]:
+        batch, n, d = data.shape
+        start = torch.zeros(batch, 2 * d, n + 1)
+        start[:, :d, :-1] = data.transpose(1, 2)
+        start[:, d:, -1] = query
+
+        def model(value: Any, key: Any) -> Any:
+            e = start
+            for _ in range(int(given["loops"])):
+                e = e + value @ (e @ (e.transpose(1, 2) @ (key @ e)))
+                e = e / torch.linalg.vector_norm(e, dim=1, keepdim=True)
+            return e[:, d:, -1]
+
+        return model
+
+    return _torch(given, prepare)
+
+
+def torch_blocks(given: dict[str, Any]) -> Callable[[], Any]:
+    """PyTorch, the entries that a structured start moves."""
+
+    def prepare(torch: Any, data: Any, query: Any) -> Callable[[Any, Any], Any]:
+        d = query.shape[-1]
+
+        def model(value: Any, key: Any) -> Any:
+            y = query
+            for _ in range(int(given["loops"])):
+                along = torch.bmm(data, (y @ key[:d, d:].T)[:, :, None])
+                y = y + torch.bmm(data.mT, along)[:, :, 0] @ value[d:, :d].T
+                y = y / torch.linalg.vector_norm(y, dim=1, keepdim=True)
+            return y
+
+        return model
+
+    return _torch(given, prepare)
+
+
+def _torch(given: dict[str, Any], prepare: Callable[..., Any]) -> Callable[[], Any]:
     # Not the function of that name.
     from importlib import import_module
 
     torch = import_module("torch")
     data, query, leading = (torch.tensor(given[name]) for name in ("data", "query", "leading"))
-    batch, n, d = data.shape
-    start = torch.zeros(batch, 2 * d, n + 1)
-    start[:, :d, :-1] = data.transpose(1, 2)
-    start[:, d:, -1] = query
-    loops, rate, steps = int(given["loops"]), float(given["rate"]), int(given["steps"])
+    model, rate, steps = prepare(torch, data, query), float(given["rate"]), int(given["steps"])
 
     def call() -> Any:
         value = torch.tensor(given["value"], requires_grad=True)
@@ -108,40 +143,7 @@ def torch(given: dict[str, Any]) -> Callable[[], Any]:
         optimizer = torch.optim.SGD([value, key], lr=rate)
         for _ in range(steps):
             optimizer.zero_grad()
-            e = start
-            for _ in range(loops):
-                e = e + value @ (e @ (e.transpose(1, 2) @ (key @ e)))
-                e = e / torch.linalg.vector_norm(e, dim=1, keepdim=True)
-            y = e[:, d:, -1]
-            inside = torch.einsum("bi,bir->br", y, leading)
-            outside = y - torch.einsum("br,bir->bi", inside, leading)
-            (outside**2).sum(1).mean().backward()
-            optimizer.step()
-        return value.detach().numpy(), key.detach().numpy()
-
-    return call
-
-
-def torch_blocks(given: dict[str, Any]) -> Callable[[], Any]:
-    """PyTorch, the entries that a structured start moves."""
-    from importlib import import_module
-
-    torch = import_module("torch")
-    data, query, leading = (torch.tensor(given[name]) for name in ("data", "query", "leading"))
-    d = query.shape[-1]
-    loops, rate, steps = int(given["loops"]), float(given["rate"]), int(given["steps"])
-
-    def call() -> Any:
-        value = torch.tensor(given["value"], requires_grad=True)
-        key = torch.tensor(given["key"], requires_grad=True)
-        optimizer = torch.optim.SGD([value, key], lr=rate)
-        for _ in range(steps):
-            optimizer.zero_grad()
-            y = query
-            for _ in range(loops):
-                along = torch.bmm(data, (y @ key[:d, d:].T)[:, :, None])
-                y = y + torch.bmm(data.mT, along)[:, :, 0] @ value[d:, :d].T
-                y = y / torch.linalg.vector_norm(y, dim=1, keepdim=True)
+            y = model(value, key)
             inside = torch.einsum("bi,bir->br", y, leading)
             outside = y - torch.einsum("br,bir->bi", inside, leading)
             (outside**2).sum(1).mean().backward()

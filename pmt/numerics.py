@@ -46,6 +46,13 @@ def is_array(value: Any) -> bool:
     return hasattr(value, "shape") and hasattr(value, "dtype")
 
 
+def on_host(x: Any) -> bool:
+    """Whether NumPy can have the numbers without a copy, in single or double precision."""
+    if x.dtype not in (np.float32, np.float64):
+        return False
+    return isinstance(x, np.ndarray) or all(each.platform == "cpu" for each in x.devices())
+
+
 def epsilon(dtype: Any) -> float:
     """Unit roundoff spacing of a real or complex floating ``dtype``, as a Python float."""
     return float(np.finfo(np.dtype(dtype)).eps)

@@ -17,16 +17,12 @@ from theory.statement import Case, Clause, Explicit, Hypotheses, Shape, Twin
 LOOPS = 2
 
 
-def _corners(upper_left: Array, upper_right: Array, lower_left: Array, lower_right: Array) -> Array:
-    return jnp.block([[upper_left, upper_right], [lower_left, lower_right]])
-
-
 def _weights(case: Case, right: Array, left: Array) -> core.Weights:
     """The weights of an instance; ``right`` goes to V's upper right, ``left`` to W's lower left."""
     spare, d = case["spare"], case["lower"].shape[0]
     return core.Weights(
-        _corners(spare[0], spare[1] + right, case["lower"], spare[2]),
-        _corners(spare[3], case["upper"], spare[4] + left, spare[5]),
+        jnp.block([[spare[0], spare[1] + right], [case["lower"], spare[2]]]),
+        jnp.block([[spare[3], case["upper"]], [spare[4] + left, spare[5]]]),
         jnp.ones(2 * d, case["lower"].dtype),
     )
 
@@ -63,13 +59,7 @@ def stationary(shape: Shape, case: Case) -> Margin:
 
 def below_the_limit(shape: Shape, case: Case) -> Margin:
     """The four-scalar weights v, w, eps, delta have a smaller population loss than L_inf."""
-    identity_matrix = jnp.eye(shape.d, dtype=case["v"].dtype)
-    zero = jnp.zeros_like(identity_matrix)
-    weights = core.Weights(
-        _corners(zero, case["eps"] * identity_matrix, case["v"] * identity_matrix, zero),
-        _corners(zero, case["w"] * identity_matrix, case["delta"] * identity_matrix, zero),
-        jnp.ones(2 * shape.d, case["v"].dtype),
-    )
+    weights = manifold.beside_manifold(case["v"], case["w"], case["eps"], case["delta"], shape.d)
     data, query = case["turned"], case["queries"]
     # The leading eigenvector of a turned X is the turned e_1, its first row.
     given = Samples(data, query, data[:, 0, :, None])

@@ -4,14 +4,14 @@ import threading
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 from itertools import islice
-from types import TracebackType
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 
-class Pool:
+class Pool(AbstractContextManager["Pool"]):
     """Threads for pieces of work, which several ``Ahead`` may share.
 
     Args:
@@ -40,60 +40,34 @@ class Pool:
         self._executor.shutdown(cancel_futures=True)
         self._keyed.clear()
 
-    def __enter__(self) -> "Pool":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
-class SideBySide(Iterator[T]):
+@contextmanager
+def side_by_side(work: Iterable[Callable[[], T]], threads: int) -> Iterator[Iterator[T]]:
     """The answers of pieces of work in their order; begun at once, on threads of its own.
 
-    Used in a ``with`` statement, at whose end no piece is at work. Those may not use JAX: see
-    ``Ahead``.
+    At the end of the ``with`` statement no piece is at work. They may not use JAX: see ``Ahead``.
 
     Args:
       work: the pieces.
       threads: how many are at work at a time, or wait with their answers.
     """
+    waiting = iter(work)
 
-    def __init__(self, work: Iterable[Callable[[], T]], threads: int) -> None:
-        self._waiting = iter(work)
-        self._executor = ThreadPoolExecutor(threads)
-        self._begun: deque[Future[T]] = deque()
-        self._begin(threads)
+    def answers() -> Iterator[T]:
+        while begun:
+            answer = begun.popleft().result()
+            begun.extend(pool.begin(piece) for piece in islice(waiting, 1))
+            yield answer
 
-    def __next__(self) -> T:
-        if not self._begun:
-            raise StopIteration
-        answer = self._begun.popleft().result()
-        self._begin(1)
-        return answer
-
-    def _begin(self, count: int) -> None:
-        for piece in islice(self._waiting, count):
-            self._begun.append(self._executor.submit(piece))
-
-    def __enter__(self) -> "SideBySide[T]":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._executor.shutdown(cancel_futures=True)
-        self._begun.clear()
+    with Pool(threads) as pool:
+        begun: deque[Future[T]] = deque(pool.begin(piece) for piece in islice(waiting, threads))
+        yield answers()
 
 
-class Ahead:
+class Ahead(AbstractContextManager["Ahead"]):
     """Pieces of work side by side; what follows from each is done in order, on the caller's thread.
 
     So what follows may use JAX, whose settings (``jax.enable_x64``) belong to the thread that makes
@@ -143,15 +117,7 @@ class Ahead:
         while following:
             following.pop(0)()
 
-    def __enter__(self) -> "Ahead":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if not self._shared:
             self._pool.close()
         self._begun.clear()

@@ -17,7 +17,7 @@ import numpy as np
 
 from pmt import looped
 from pmt.errors import RequestError
-from pmt.looped import Samples, TrainConfig, Weights
+from pmt.looped import Samples, TrainConfig
 
 # Sizes of ε that are tried; the first gives the curvature.
 SIZES = (0.03, 0.05, 0.1, 0.15, 0.2, 0.3)
@@ -89,14 +89,7 @@ def _losses(
 @partial(jax.jit, static_argnums=(0, 1))
 def _sample_losses(loops: int, objective: str, given: Samples, scalars: jax.Array) -> jax.Array:
     root, eps, delta = scalars
-    d = given.query.shape[-1]
-    identity = jnp.eye(d, dtype=scalars.dtype)
-    point = looped.on_manifold(root, root, d)
-    weights = Weights(
-        point.value.at[:d, d:].set(eps * identity),
-        point.key.at[d:, :d].set(delta * identity),
-        point.gain,
-    )
+    weights = looped.beside_manifold(root, root, eps, delta, given.query.shape[-1])
     y = looped.apply(weights, given.data, given.query, loops, "l2")
     return looped.sample_losses(objective, y, given)
 

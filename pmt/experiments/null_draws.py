@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from pmt.dynamics import MultiHead
-from pmt.experiments.ahead import SideBySide
+from pmt.experiments.ahead import side_by_side
 from pmt.experiments.nulls import (
     adding_up,
     gaussian_maps,
@@ -24,7 +24,7 @@ from pmt.experiments.nulls import (
     turned_update,
     with_biases,
 )
-from pmt.numerics import einsum
+from pmt.numerics import einsum, on_host
 
 T = TypeVar("T")
 
@@ -44,9 +44,7 @@ def null_draws(
       weights: that attention.
       seed, block: the integers that name its draws, with the number of the draw between them.
     """
-    (device,) = x.devices()
-    on_host = device.platform == "cpu" and x.dtype in (np.float32, np.float64)
-    return (HostDraws if on_host else DeviceDraws)(layer, x, weights, seed, block)
+    return (HostDraws if on_host(x) else DeviceDraws)(layer, x, weights, seed, block)
 
 
 @jax.jit
@@ -141,4 +139,4 @@ class HostDraws:
         self, work: Iterable[Callable[[], T]], threads: int
     ) -> AbstractContextManager[Iterator[T]]:
         """The answers of these methods, in their order, so many at work at a time; from now on."""
-        return SideBySide(work, threads)
+        return side_by_side(work, threads)

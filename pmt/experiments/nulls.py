@@ -189,7 +189,12 @@ def _rotated(output: Array, value: Array, r: Array, weights: Array, x: Array) ->
 
 
 @jax.jit
-def turned_update(output: Array, value: Array, weights: Array, x: Array) -> Array:
+def turned_update(
+    output: Float[Array, "h d k"],
+    value: Float[Array, "h k d"],
+    weights: Float[Array, "batch h n n"],
+    x: Float[Array, "batch n d"],
+) -> Float[Array, "batch n d"]:
     """Σ_h O_h V_h Σ_j a^h_ij x_j: with Rᵀ x, the rotated null's update in the frame of R."""
     mixed = einsum("bhij,bhjk->bhik", weights, einsum("hke,bne->bhnk", value, x))
     return einsum("hdk,bhnk->bnd", output, mixed)

@@ -11,6 +11,7 @@ from pmt.attention import Boolean, Causal, Full
 from pmt.experiments.analysis import LayerAnalysis, NullAlignment
 from pmt.experiments.contrast import spread_of_draws
 from pmt.experiments.states import distances, rho_of, summarize_present
+from pmt.numerics import on_host
 from pmt.spectral import (
     Alignment,
     Directions,
@@ -164,13 +165,6 @@ def distances_on_host(x: np.ndarray) -> np.ndarray:
         chords = np.sqrt(np.einsum("bjd,bjd->bj", apart, apart))
         total += chords.sum(axis=1, dtype=np.float64)
     return total / max(n * (n - 1) / 2, 1)
-
-
-def on_host(x: Any) -> bool:
-    """Whether NumPy can have the states without a copy, in single or double precision."""
-    if x.dtype not in (np.float32, np.float64):
-        return False
-    return isinstance(x, np.ndarray) or all(each.platform == "cpu" for each in x.devices())
 
 
 def mask_name(mask: Any) -> str:

@@ -39,6 +39,20 @@ def on_manifold(v: Any, w: Any, d: int, gain: Any = None) -> Weights:
     return Weights(value, zero.at[:d, d:].set(jnp.asarray(w, v.dtype) * identity), gain)
 
 
+def beside_manifold(v: Any, w: Any, eps: Any, delta: Any, d: int) -> Weights:
+    """A point of the manifold, with ε I in V's upper right block and δ I in W's lower left one.
+
+    The loss is the same as at that point where ε or δ is zero, and depends on them by ε δ.
+    """
+    point = on_manifold(v, w, d)
+    identity = jnp.eye(d, dtype=point.value.dtype)
+    return Weights(
+        point.value.at[:d, d:].set(jnp.asarray(eps, identity.dtype) * identity),
+        point.key.at[d:, :d].set(jnp.asarray(delta, identity.dtype) * identity),
+        point.gain,
+    )
+
+
 def scalars(weights: Weights) -> Scalars:
     """The nearest point of the manifold: the mean diagonals of the two blocks."""
     d = weights.value.shape[-1] // 2

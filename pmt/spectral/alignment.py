@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 
 from pmt import sphere
 from pmt.errors import RequestError
-from pmt.numerics import einsum
+from pmt.numerics import einsum, on_host
 from pmt.spectral.directions import Directions
 
 # Numbers held at a time for a mean over all directions: 2**24 of them are 64 MB in float32.
@@ -107,8 +107,7 @@ def average_over_directions(
     Directions are averaged per token, on a CPU by NumPy and elsewhere in one compiled program;
     tokens in float64.
     """
-    on_host = all(each.platform == "cpu" for each in before.devices())
-    if on_host and before.dtype in (np.float32, np.float64):
+    if on_host(before):
         per_token = _average_on_host(np.asarray(before), np.asarray(after), directions)
     else:
         per_token = np.asarray(_average(before, after, directions), np.float64)

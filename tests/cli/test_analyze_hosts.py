@@ -4,11 +4,9 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +15,7 @@ import pytest
 from pmt.cli import analyze as command
 from pmt.cli import main
 from pmt.files import write_json
-from pmt.parallel.store import UnitStore
+from tests.cli.two_processes import start_processes, stopped_after
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT / "tests" / "parity" / "data"
@@ -30,44 +28,6 @@ def request_of_all(tmp_path):
     path = tmp_path / "X.npy"
     np.save(path, np.random.default_rng(0).normal(size=(4, 3, 24)))
     return ["analyze", str(TINY), "--tokens", str(path)]
-
-
-def start_processes(asked, folder, timeout=60):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    place = ["--coordinator", f"127.0.0.1:{port}", "--num-processes", "2"]
-    place += ["--host-timeout", str(timeout)]
-    return [
-        subprocess.Popen(
-            [sys.executable, "-m", "pmt", *asked, *place, "--process-id", str(index)]
-            + ["--json", str(folder / f"{index}.json"), "--out", str(folder / f"out{index}")],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            encoding="utf-8",
-            env={**os.environ, "JAX_PLATFORMS": "cpu"},
-        )
-        for index in range(2)
-    ]
-
-
-@contextmanager
-def stopped_after(layers):
-    """Interrupts the run once so many layers have been kept; yields which were measured."""
-    put, kept = UnitStore.put, []
-
-    def counted(self, name, unit, payload):
-        put(self, name, unit, payload)
-        kept.append(unit.last)
-        if len(kept) == layers:
-            raise KeyboardInterrupt
-
-    UnitStore.put = counted
-    try:
-        yield kept
-    finally:
-        UnitStore.put = put
 
 
 def test_a_stopped_run_goes_on_to_the_same_result(request_of_all, tmp_path, capsys, monkeypatch):
@@ -83,7 +43,7 @@ def test_a_stopped_run_goes_on_to_the_same_result(request_of_all, tmp_path, caps
     with stopped_after(2) as before:
         assert main(resumed) == 3
     assert f"what was finished is kept in {out}" in capsys.readouterr().err
-    assert before == [1, 2] and not again.exists()
+    assert [unit.last for _, unit in before] == [1, 2] and not again.exists()
     for other, words in (
         (["--seed", "6"], "config.seed = 0 and not 6"),
         (["--dtype", "float64"], 'dtype = "float32" and not "float64"'),
@@ -92,7 +52,7 @@ def test_a_stopped_run_goes_on_to_the_same_result(request_of_all, tmp_path, caps
         assert f"unfinished run with {words}" in capsys.readouterr().err
     with stopped_after(None) as after:
         assert main(resumed) == 0
-    assert after == [3] and again.read_bytes() == whole.read_bytes()
+    assert [unit.last for _, unit in after] == [3] and again.read_bytes() == whole.read_bytes()
     assert not (out / "unfinished").exists()
     assert (out / "analysis.json").read_bytes() == whole.read_bytes()
 

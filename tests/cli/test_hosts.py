@@ -1,22 +1,19 @@
 """`pmt basin` on several hosts, and resumed: the numbers of one run that nothing happened to."""
 
 import json
-import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
 import jax
 import pytest
 
 from pmt.cli import main
-from pmt.parallel.store import UnitStore
 from pmt.parallel.units import split_units
+from tests.cli.two_processes import start_processes, stopped_after
 
 ROOT = Path(__file__).parents[2]
 # Units of 64 runs; those left over make units of 16.
@@ -118,22 +115,6 @@ def test_places_that_make_no_sense_are_refused(options, words, one_sentence):
     assert words in one_sentence()
 
 
-@contextmanager
-def stopped_after(units):
-    """Interrupts the run once so many units have been kept; yields the units that were run."""
-    put, kept = UnitStore.put, []
-
-    def counted(self, name, unit, payload):
-        put(self, name, unit, payload)
-        kept.append((name.split("-")[0], unit))
-        if len(kept) == units:
-            raise KeyboardInterrupt
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(UnitStore, "put", counted)
-        yield kept
-
-
 def test_an_interrupted_run_is_resumed_to_the_same_result(tmp_path, capsys):
     """Faults 74, 75 and 76."""
     run = [*SMALL, "--samples", "600"]
@@ -164,30 +145,10 @@ def test_an_interrupted_run_is_resumed_to_the_same_result(tmp_path, capsys):
     assert (out / "result.json").read_bytes() == whole.read_bytes()
 
 
-def start_processes(folder, *more, timeout=60):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    place = ["--coordinator", f"127.0.0.1:{port}", "--num-processes", "2"]
-    place += ["--host-timeout", str(timeout)]
-    return [
-        subprocess.Popen(
-            [sys.executable, "-m", "pmt", *SMALL, *more, *place, "--process-id", str(index)]
-            + ["--json", str(folder / f"{index}.json"), "--out", str(folder / f"out{index}")],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            encoding="utf-8",
-            env={**os.environ, "JAX_PLATFORMS": "cpu"},
-        )
-        for index in range(2)
-    ]
-
-
 def test_two_processes_give_the_numbers_of_one_and_the_first_writes_them(tmp_path):
     """Fault 80."""
     samples = ["--samples", str(64 * UNITS_OF_TWO)]
-    processes = start_processes(tmp_path, *samples)
+    processes = start_processes([*SMALL, *samples], tmp_path)
     assert main([*SMALL, *samples, "--json", str(tmp_path / "one.json")]) == 0
     said = [process.communicate(timeout=200) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], said
@@ -208,7 +169,7 @@ def test_two_processes_give_the_numbers_of_one_and_the_first_writes_them(tmp_pat
 def test_when_one_of_two_is_killed_the_other_ends_and_the_run_is_resumed(tmp_path, victim):
     """Fault 79."""
     samples = ["--samples", "20000"]
-    processes = start_processes(tmp_path, *samples, timeout=5)
+    processes = start_processes([*SMALL, *samples], tmp_path, timeout=5)
     unfinished = tmp_path / "out0" / "unfinished"
     deadline = time.monotonic() + 120
     while len(list(unfinished.glob("*.npz"))) < 3:
@@ -224,7 +185,7 @@ def test_when_one_of_two_is_killed_the_other_ends_and_the_run_is_resumed(tmp_pat
     processes[victim].communicate(timeout=60)
     kept = {path.name for path in unfinished.glob("*.npz")}
     assert len(kept) >= 3
-    again = start_processes(tmp_path, *samples)
+    again = start_processes([*SMALL, *samples], tmp_path)
     said = [process.communicate(timeout=300) for process in again]
     assert [process.returncode for process in again] == [0, 0], said
     assert main([*SMALL, *samples, "--json", str(tmp_path / "one.json")]) == 0
@@ -237,7 +198,7 @@ def test_when_one_of_two_is_killed_the_other_ends_and_the_run_is_resumed(tmp_pat
 @pytest.mark.long
 def test_a_result_is_not_lost_with_a_process_that_dies_at_the_end(tmp_path):
     """Fault 79."""
-    processes = start_processes(tmp_path, "--samples", "1300", timeout=5)
+    processes = start_processes([*SMALL, "--samples", "1300"], tmp_path, timeout=5)
     deadline = time.monotonic() + 120
     # Written once the total is there; process 1 waits for the rest then.
     while not (tmp_path / "out0" / "fractions.png").exists():

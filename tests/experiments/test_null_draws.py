@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pmt.experiments import AnalysisConfig, analyze, layer_by_layer, null_draws, passage
-from pmt.experiments.ahead import SideBySide
+from pmt.experiments.ahead import side_by_side
 from pmt.experiments.null_draws import DeviceDraws, HostDraws
 from pmt.experiments.nulls import (
     attention_weights,
@@ -67,12 +67,12 @@ def test_draws_that_nobody_waits_for_are_not_at_work():
         ended.wait(10)
         return number
 
-    with pytest.raises(KeyError), SideBySide([partial(piece, i) for i in range(9)], 2):
+    with pytest.raises(KeyError), side_by_side([partial(piece, i) for i in range(9)], 2):
         ended.set()
         raise KeyError
     assert len(begun) <= 2
     ended.set()
-    with SideBySide([partial(piece, i) for i in range(9)], 2) as answers:
+    with side_by_side([partial(piece, i) for i in range(9)], 2) as answers:
         assert next(answers) == 0 and len(begun) <= 5
         assert list(answers) == list(range(1, 9))
 
