@@ -1,4 +1,4 @@
-"""Eigenpairs of a real matrix on the host: LAPACK in float64, with the error of every pair.
+"""Eigenpairs of a real matrix on the host, in float64, with the error of every pair.
 
 NumPy and SciPy only. Few accelerators have a solver for non-symmetric matrices, and float32 is too
 coarse for the non-normal matrices of trained layers; so eigenproblems are solved here whatever
@@ -8,7 +8,7 @@ the precision of the run that they belong to, and another solver's answer is jud
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.linalg
@@ -68,9 +68,22 @@ class Eigenpairs:
         return np.arange(len(self.values)) + np.sign(self.values.imag).astype(int)
 
 
-Solve = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]]
-"""From a real matrix to its eigenvalues, right eigenvectors and the eigenvalues' conditions, in any
-order but with a conjugate pair side by side, positive imaginary part first."""
+class Solved(NamedTuple):
+    """Eigenpairs in any order, a conjugate pair side by side, positive imaginary part first.
+
+    Attributes:
+      values, vectors, conditions: see ``Eigenpairs``; vectors of any phase, about of unit length.
+      residuals: |F v - lam v| / |F|; None where they are not known.
+    """
+
+    values: np.ndarray
+    vectors: np.ndarray
+    conditions: np.ndarray
+    residuals: np.ndarray | None = None
+
+
+Solve = Callable[[np.ndarray], Solved]
+"""All eigenpairs of a real matrix."""
 
 
 def eigenpairs(
@@ -105,18 +118,22 @@ def eigenpairs(
     if np.array_equal(f, f.T):
         real_values, real_vectors = np.linalg.eigh(f)
         values, vectors = real_values.astype(complex), real_vectors.astype(complex)
-        conditions = np.ones(len(values))
+        found = Solved(values, vectors, np.ones(len(values)))
     else:
-        values, vectors, conditions = (solve or _general)(f)
+        found = (solve or by_lapack)(f)
     size = float(np.linalg.norm(f))
-    chosen = sorted_indices(values, order, *step_of_order(alpha, exponent), size)
-    values, vectors, conditions = values[chosen], vectors[:, chosen], conditions[chosen]
-    vectors = with_fixed_phase(vectors, values)
-    residuals = _residuals(f, values, vectors)
+    chosen = sorted_indices(found.values, order, *step_of_order(alpha, exponent), size)
+    values, conditions = found.values[chosen], found.conditions[chosen]
+    vectors = with_fixed_phase(found.vectors[:, chosen], values)
+    if found.residuals is None:
+        residuals = _residuals(f, values, vectors) / (size or 1.0)
+    else:
+        # Those of a phase of v are those of v.
+        residuals = found.residuals[chosen]
     return Eigenpairs(
         values=times_power_of_two(values, exponent),
         vectors=vectors,
-        residuals=residuals / size if size else residuals,
+        residuals=residuals,
         conditions=conditions,
     )
 
@@ -224,8 +241,8 @@ def real_square(matrix: Any) -> np.ndarray:
     return f
 
 
-def _general(f: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Values, unit right vectors and conditions of a non-symmetric matrix, unsorted.
+def by_lapack(f: np.ndarray) -> Solved:
+    """All eigenpairs of a non-symmetric matrix, unsorted.
 
     NumPy's solver lets other threads run meanwhile, SciPy's does not; but only SciPy's returns
     left eigenvectors, which are needed where the right ones are nearly dependent.
@@ -234,11 +251,11 @@ def _general(f: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     values, vectors = values.astype(complex), vectors.astype(complex)
     conditions = conditions_by_inverse(values, vectors)
     if np.max(conditions) < ILL_CONDITIONED:
-        return values, vectors, conditions
+        return Solved(values, vectors, conditions)
     values, left, vectors = scipy.linalg.eig(f, left=True, right=True, check_finite=False)
     overlap = np.abs(np.sum(left.conj() * vectors, axis=0))
     with np.errstate(divide="ignore"):
-        return values, vectors, np.maximum(1.0 / overlap, 1.0)
+        return Solved(values, vectors, np.maximum(1.0 / overlap, 1.0))
 
 
 def conditions_by_inverse(values: np.ndarray, vectors: np.ndarray) -> np.ndarray:

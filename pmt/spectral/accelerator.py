@@ -12,7 +12,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pmt.linalg import ILL_CONDITIONED, Eigenpairs, Order, conditions_by_inverse, eigenpairs
+from pmt.linalg import (
+    ILL_CONDITIONED,
+    Eigenpairs,
+    Order,
+    Solved,
+    conditions_by_inverse,
+    eigenpairs,
+)
 
 RESIDUAL = 1e-12
 """Largest |F v − λ v| / |F| of a pair from an accelerator; LAPACK's are about 1e-15."""
@@ -48,7 +55,7 @@ def eigenpairs_on(
       RequestError: as `pmt.linalg.eigenpairs`.
     """
 
-    def solve(f: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def solve(f: np.ndarray) -> Solved:
         try:
             with _TURN:
                 values, vectors = device_eig(f, device)
@@ -79,9 +86,7 @@ def device_eig(f: np.ndarray, device: Any) -> tuple[np.ndarray, np.ndarray]:
         return np.asarray(values, np.complex128), np.asarray(vectors, np.complex128)
 
 
-def _checked(
-    f: np.ndarray, values: np.ndarray, vectors: np.ndarray, platform: str
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _checked(f: np.ndarray, values: np.ndarray, vectors: np.ndarray, platform: str) -> Solved:
     if not (np.all(np.isfinite(values)) and np.all(np.isfinite(vectors))):
         message = f"{platform} answered with NaN"
         raise Refused(message)
@@ -102,4 +107,4 @@ def _checked(
     if not np.max(conditions) < ILL_CONDITIONED:
         message = f"eigenvectors from {platform} are nearly dependent"
         raise Refused(message)
-    return values, vectors, conditions
+    return Solved(values, vectors, conditions, residuals)

@@ -17,6 +17,8 @@ from pmt.errors import RequestError
 from pmt.linalg import (
     Eigenpairs,
     Order,
+    Solved,
+    by_lapack,
     check_order,
     eigenpairs,
     one_thread_each,
@@ -26,6 +28,7 @@ from pmt.linalg import (
 from pmt.numerics import require_count
 from pmt.spectral.accelerator import Refused, eigenpairs_on
 from pmt.spectral.krylov import NotFound, Pairs, arnoldi
+from pmt.spectral.mixed import solve_mixed
 from pmt.spectral.operator import LayerOperator, layer_operators
 from pmt.spectral.spectrum import (
     NEARLY_EQUAL,
@@ -106,22 +109,31 @@ def solve_all(
 ) -> Principal:
     """All eigenpairs of one matrix ``(d, d)``, on an accelerator if one is given.
 
+    On the host by LAPACK, in single precision and refined, or in double precision where that does
+    not give every pair: see `pmt.spectral.mixed`.
+
     Args:
       matrix, order, alpha: as for `pmt.linalg.eigenpairs`.
       accelerator: as for ``principal``.
     """
     method: Method = "lapack"
     refused = None
+
     if accelerator is None:
-        pairs = eigenpairs(matrix, order, alpha)
+        pairs = eigenpairs(matrix, order, alpha, _on_host)
     else:
         try:
             pairs, method = eigenpairs_on(accelerator, matrix, order, alpha), "accelerator"
         except Refused as why:
-            pairs, refused = eigenpairs(matrix, order, alpha), str(why)
+            pairs, refused = eigenpairs(matrix, order, alpha, _on_host), str(why)
     exact = np.asarray(matrix, float)
     common = judged(pairs, order, alpha, lambda: exact)
     return Principal(**common, method=method, fallback=refused, pairs=pairs)
+
+
+def _on_host(f: np.ndarray) -> Solved:
+    found = solve_mixed(f)
+    return by_lapack(f) if found is None else found
 
 
 def solve_leading(
