@@ -8,13 +8,16 @@ would write, which runs in the peer's interpreter; so nothing else is imported a
 
 FOLDER holds the checkpoint, tokens.npy and, for the eigenproblems alone, matrices.npy. Prints one
 JSON object: ``seconds`` and ``processor`` (both after imports), and ``delta_rho`` and
-``mean_delta_rho`` of every layer where there are any.
+``mean_delta_rho`` of every layer where there are any. Of the first three ways there are two
+runs in the process: ``first`` is what the one that compiles took, and all else is of the other,
+which solves every eigenproblem anew.
 """
 
 import json
 import os
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -145,14 +148,18 @@ def _since(begun: tuple[float, float]) -> tuple[float, float]:
 
 def main(way: str, folder: Path) -> None:
     """Run one of them and print what it took."""
+    said: dict[str, float] = {}
     if way == "script":
         seconds, processor, found = script(folder)
     elif way.startswith("eigen"):
         seconds, processor, found = eigen(folder, nulls=way == "eigen-whole")
     else:
-        nulls, leading = way in ("whole", "again"), 5 if way == "leading" else None
-        seconds, processor, found = ours(folder, nulls, "again" in way, leading)
-    print(json.dumps({"seconds": seconds, "processor": processor, **found}))
+        cached, nulls = "again" in way, way in ("whole", "again")
+        run = partial(ours, folder, nulls, cached, 5 if way == "leading" else None)
+        seconds, processor, found = run()
+        if not cached:
+            said, (seconds, processor, found) = {"first": seconds}, run()
+    print(json.dumps({"seconds": seconds, "processor": processor, **said, **found}))
 
 
 if __name__ == "__main__":
