@@ -21,6 +21,8 @@ _ACCURATE = 1e-15
 # Sum of the moduli in a row of G. Below 1 no two rows of S become dependent; near it, single
 # precision has not told two eigenvectors apart.
 _FAR = 0.25
+# Up to it the inverse of S follows S by a step of first order, to three digits.
+_NEAR = 0.03
 _MOST_CORRECTIONS = 6
 # Pivots so small, relative to the largest, are roundings: F has a null space.
 _NO_PIVOT = 1e-6
@@ -37,9 +39,9 @@ def solve_mixed(f: np.ndarray) -> Solved | None:
 
     Returns:
       Pairs as good as LAPACK's in double precision: every residual is at most 1e-15 |F|.
-      Conditions to about three digits. None where that is not reached, or would not be: a null
-      space of two dimensions or more, eigenvalues that (nearly) coincide, nearly dependent
-      eigenvectors, and d < 192.
+      Conditions to three digits. None where that is not reached, or would not be: a null space of
+      two dimensions or more, eigenvalues that (nearly) coincide, nearly dependent eigenvectors, and
+      d < 192.
     """
     if len(f) < SMALLEST or _has_null_space(f):
         return None
@@ -70,11 +72,13 @@ class _Pairs:
       vectors: float64, (d, d). In the first k rows the real parts of the eigenvectors, in the
         others the imaginary parts of those that are not real.
       inverse: float32, (d, d). Of ``vectors``.
+      farthest: the largest sum of moduli in a row of G so far.
     """
 
     values: np.ndarray
     vectors: np.ndarray
     inverse: np.ndarray
+    farthest: float = 0.0
 
     def missed(self, f: np.ndarray, chosen: np.ndarray) -> np.ndarray:
         """F v - lam v of some of them, their imaginary parts last."""
@@ -115,8 +119,10 @@ class _Pairs:
         with np.errstate(all="ignore"):
             g /= gaps
         g[own] = 0
-        if not np.max(np.sum(np.abs(g), axis=1)) <= _FAR:
+        far = float(np.max(np.sum(np.abs(g), axis=1)))
+        if not far <= _FAR:
             return False
+        self.farthest = max(self.farthest, far)
         both, apart = g[:, first] + g[:, second], g[:, first] - g[:, second]
         g[:, first], g[:, second] = both, apart * np.complex64(1j)
         step, rows = np.concatenate([g.real, g.imag[count - pairs :]]), _rows_of(chosen, kept, d)
@@ -131,6 +137,8 @@ class _Pairs:
         """All pairs, conjugate ones side by side; None for nearly dependent eigenvectors."""
         d, kept = len(self.vectors), len(self.values)
         reals = 2 * kept - d
+        if self.farthest > _NEAR:
+            self.inverse = np.linalg.inv(self.vectors)
         # The columns of S⁻¹ are left eigenvectors y with yᵀ v = 1, or Re y and Im y twice as long.
         squares = np.einsum("ij,ij->j", self.inverse, self.inverse)
         squares[reals:kept] = (squares[reals:kept] + squares[kept:]) / 4

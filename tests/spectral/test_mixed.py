@@ -68,6 +68,24 @@ def test_pairs_are_those_of_double_precision(f):
     np.testing.assert_allclose(got.conditions, expected.conditions, rtol=1e-3)
 
 
+def test_conditions_have_three_digits_also_after_large_corrections(monkeypatch):
+    rng, reached = np.random.default_rng(0), 0
+    for _ in range(8):
+        f = np.kron(np.eye(2), rng.standard_normal((100, 100)))
+        f = (f + 1e-4 * rng.standard_normal((200, 200))) / 10
+        found = solve_mixed(f)
+        if found is None:
+            continue
+        expected = by_lapack(f)
+        nearest = np.abs(found.values[:, None] - expected.values).argmin(axis=1)
+        np.testing.assert_allclose(found.conditions, expected.conditions[nearest], rtol=2e-3)
+        monkeypatch.setattr(mixed, "_NEAR", np.inf)
+        rough = solve_mixed(f)
+        monkeypatch.undo()
+        reached += np.max(np.abs(rough.conditions / found.conditions - 1)) > 2e-3
+    assert reached
+
+
 def test_the_library_takes_them(monkeypatch):
     f, asked = gaussian(200), []
     monkeypatch.setattr("pmt.spectral.eigen.by_lapack", lambda f: asked.append(1) or by_lapack(f))
