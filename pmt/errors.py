@@ -11,6 +11,14 @@ class RequestError(ValueError):
     The command line prints the message and ends with exit status 2.
     """
 
+    @property
+    def may_succeed(self) -> bool:
+        """Whether the same request may, since a file or another process stood in its way.
+
+        Known from the exception that it was raised from.
+        """
+        return isinstance(self.__cause__, OSError | IncompleteError)
+
 
 class Interrupted(KeyboardInterrupt):
     """The work was stopped from outside, by a signal or a closed reader.

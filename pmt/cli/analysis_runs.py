@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from pmt.cli.division import by_content
 from pmt.cli.screen import progress
 from pmt.cli.unfinished import resumable, unfinished
 from pmt.errors import RequestError
@@ -67,11 +67,11 @@ class Crew:
             return Workers()
         known = versions()
         request = {
-            "schema": "pmt.analysis-units/1",
+            "schema": "pmt.analysis-units/2",
             # Hosts may have it in different places.
             "model": asdict(replace(describe(model), name="")),
             "config": asdict(config),
-            **{name: _digest(value) for name, value in given.items()},
+            **{name: by_content(value) for name, value in given.items()},
             **self.settings,
             "platform": self.platform,
             "device": jax.local_devices()[0].device_kind,
@@ -95,7 +95,7 @@ class Crew:
             yield
         except RequestError as error:
             # A disk may come back, and other tokens do not change what every layer gave.
-            if not self.measured and not isinstance(error.__cause__, OSError):
+            if not self.measured and not error.may_succeed:
                 self.discard()
             raise
         except KeyboardInterrupt:
@@ -220,14 +220,3 @@ def on_real_model(
             solver=solver,
             workers=workers,
         )
-
-
-def _digest(value: Any) -> Any:
-    """Arrays by their content, the rest as it is."""
-    if not hasattr(value, "dtype"):
-        return value
-    import numpy as np
-
-    array = np.asarray(value)
-    digest = sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
-    return f"{array.dtype} {array.shape} {digest}"

@@ -182,9 +182,9 @@ def analyze(
     where the host's check of every residual passes.
 
     All devices, and with --coordinator those of several hosts, divide the layers, each with its
-    eigenproblems and null models; the tokens' way through the layers before is gone on every one of
-    them. The numbers do not depend on how many there are. With --out a run that is stopped keeps
-    its finished layers, and the same command goes on with it.
+    eigenproblems and null models, and from some 4,000 tokens on the prompts, which each go through
+    all layers. The numbers do not depend on how many devices there are. With --out a run that is
+    stopped keeps its finished layers and prompts, and the same command goes on with it.
 
     Example: pmt analyze minilm --repeat-layer 5 --steps 200 --out analysis
     """

@@ -5,6 +5,7 @@ runs in a child, and its parent, which never starts JAX, turns that into one sen
 What the child had finished by then stays finished: the parent ends with the child's own status.
 """
 
+import json
 import os
 import re
 import signal
@@ -70,6 +71,8 @@ HOST_TIMEOUT = 60
 
 # What the child leaves in the parent's log once nothing is left to be done.
 _DONE = "pmt has done its work: status"
+# The same once the request is known to be wrong, with the sentence as JSON.
+_REFUSED = "pmt was asked for what it cannot do:"
 
 # Seconds between two looks at the child, and how long it has after a request to end.
 _LOOK, _GRACE = 0.05, 30.0
@@ -106,10 +109,12 @@ class Place:
 
         address = None if self.coordinator == "auto" else self.coordinator
         hosts = join_hosts(address, self.count, self.index, timeout=self.timeout)
+        hosts.refused = _note_refusal
         try:
             yield hosts
         except BaseException as error:
-            hosts.stop(error)
+            if (said := hosts.stop(error)) is not error:
+                raise said from said.__cause__
             raise
         finally:
             hosts.leave()
@@ -122,7 +127,8 @@ def supervised(timeout: int) -> int | None:
 
     Raises:
       IncompleteError, Interrupted: in the parent, where a signal ended the child.
-      RequestError: a port that is taken, or a system that cannot fork.
+      RequestError: a port that is taken, or a system that cannot fork; in the parent, what the
+        child knew to be wrong with the request when the runtime ended it.
     """
     if not hasattr(os, "fork"):
         message = "several hosts need a system that can fork; run it on one host, or under Linux"
@@ -149,6 +155,9 @@ def supervised(timeout: int) -> int | None:
     done = re.search(rf"^{_DONE} (\d+)$", said, re.MULTILINE)
     if done is not None:
         return int(done[1])
+    refused = re.search(rf"^{_REFUSED} (.+)$", said, re.MULTILINE)
+    if refused is not None:
+        raise RequestError(json.loads(refused[1]))
     from pmt.parallel.again import AGAIN
 
     if asked is not None:
@@ -228,6 +237,10 @@ def _explain(ended_by: signal.Signals, said: str, timeout: int) -> NoReturn:
     else:
         message = f"the process of this host was ended by {ended_by.name}; "
     raise IncompleteError(message + AGAIN)
+
+
+def _note_refusal(sentence: str) -> None:
+    os.write(2, f"\n{_REFUSED} {json.dumps(sentence)}\n".encode())
 
 
 def finished(hosts: "Hosts | None", status: int) -> int:

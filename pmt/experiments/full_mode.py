@@ -106,6 +106,11 @@ class _Full:
         self._model, self._text = model, text
         self.depth = len(model.schedule)
 
+    @property
+    def prompts(self) -> tuple[int, int]:
+        batch, n = self._text.present.shape
+        return batch, n
+
     def on(self, device: jax.Device) -> "_Full":
         """The same with a copy of the model; nothing is copied where it is there already."""
         graph, state = nnx.split(self._model)

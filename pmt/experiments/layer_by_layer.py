@@ -9,15 +9,16 @@ models too; then its tensors are let go, and its eigenproblems are solved on oth
 the next layer is read. What stays of a layer is small.
 
 Where there are several devices, of this process or of several, a layer with its eigenproblem, its
-null models and its statistics belongs to the one that claims it. The tokens' own way through all
-layers is short, and every device goes it: what is divided are layers, and not prompts.
+null models and its statistics belongs to the one that claims it. The tokens' own way through the
+layers is divided too, by prompts, where there are enough of them: see
+`pmt.experiments.prompt_units`.
 """
 
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -36,27 +37,25 @@ from pmt.experiments.analysis import (
     count_of_steps,
 )
 from pmt.experiments.eigen_cache import Solver
-from pmt.experiments.layer_units import Facts, as_analysis, as_payload, merged, read_layers
+from pmt.experiments.layer_units import Facts, as_analysis, as_payload, read_layers
 from pmt.experiments.null_draws import DeviceDraws, HostDraws, null_draws, turn
 from pmt.experiments.nulls import attention_weights
 from pmt.experiments.passage import Block, Passage, mask_name, mean_distance, measure
-from pmt.experiments.stage import Stage
+from pmt.experiments.prompt_units import Way, blocks_of_layers
+from pmt.experiments.stage import Stage, own_matrix, require_matrices
 from pmt.experiments.stripped import Layered as Layered
 from pmt.experiments.stripped import Stripped
 from pmt.experiments.stripped import advance as advance
 from pmt.experiments.stripped import prepare_layer as prepare_layer
 from pmt.linalg import one_thread_each
 from pmt.memory import Parts
-from pmt.numerics import require_finite
 from pmt.parallel.devices import default_device
-from pmt.parallel.units import Claim, Payload, Report, Unit, split_units
+from pmt.parallel.units import Claim, Payload, Report, Unit, split_units, union
 from pmt.parallel.workers import Workers
 from pmt.spectral import (
     Principal,
     Spectrum,
     all_directions,
-    layer_matrix,
-    layer_operators,
 )
 
 Progress = Callable[[int], None]
@@ -84,9 +83,9 @@ def analyze(
     there are cores. Layers that share their weights share their eigenproblem and null models. Where
     the device has no memory for all prompts at once they pass in halves, quarters and so on.
 
-    Several devices, of one process or of several, divide the layers among them, and each holds a
-    layer at a time. On equal hosts with memory for all prompts the result is equal bit by bit for
-    any number of them.
+    Several devices, of one process or of several, divide prompts and layers among them, and each
+    holds a layer at a time. On equal hosts with memory for all prompts the result is equal bit by
+    bit for any number of them.
 
     Args:
       layers: their dtype is that of the run, their step size is replaced.
@@ -135,16 +134,18 @@ def run_stage(
     """
     # Asked here, since in a thread of a device that one is the default.
     threads, devices, alone = os.cpu_count() or 1, len(workers.local), workers.alone
+    flags = {"several": devices > 1, "divided": workers.count > 1}
 
-    def walk(shared: Any, claim: Claim, report: Report) -> Iterator[tuple[Unit, Payload]]:
-        del shared
+    def walk(
+        way: Callable[[Stage, Report], Way], _: Any, claim: Claim, report: Report
+    ) -> Iterator[tuple[Unit, Payload]]:
         if (unit := claim()) is None:
             return
         mine = stage if alone else stage.on(default_device())
         # With a problem at work another one is begun, and no more wait than there is memory for.
         pieces = threads if devices == 1 else max(2, threads // devices)
         with Ahead(pieces, pool) as ahead:
-            run = _Run(mine, config, present, ahead, report, solver, several=devices > 1)
+            run = _Run(mine, way(mine, report), config, present, ahead, report, solver, **flags)
             try:
                 while unit is not None:
                     run.take(unit.first)
@@ -158,17 +159,19 @@ def run_stage(
             yield from run.measured()
 
     steps = count_of_steps(1, config)
+    total: Payload = {}
     with one_thread_each(), Pool(threads) as pool:
-        total = workers.walk(
-            "layers",
-            walk,
-            None,
-            split_units(0, stage.depth, 1),
-            merged,
-            progress,
-            lambda _payload: steps,
-            lambda payload: seen(read_layers(payload)[0][0]),
-        )
+        for layers, way in blocks_of_layers(stage, config, workers, progress):
+            total |= workers.walk(
+                "layers",
+                partial(walk, way),
+                None,
+                split_units(layers.start, layers.stop, 1),
+                union,
+                progress,
+                lambda _payload: steps,
+                lambda payload: seen(read_layers(payload)[0][0]),
+            )
     return as_analysis(total, config, stage.mode, present)
 
 
@@ -176,12 +179,15 @@ class _Run:
     """The state of an analysis between two layers, on one device.
 
     Args:
-      several: whether other devices of this process may ask for the same eigenproblems.
+      way: the tokens' own.
+      several: whether other devices of this process have threads of their own.
+      divided: whether other devices, of this process or of others, measure layers.
     """
 
     def __init__(
         self,
         stage: Stage,
+        way: Way,
         config: AnalysisConfig,
         present: np.ndarray | None,
         ahead: Ahead,
@@ -189,8 +195,10 @@ class _Run:
         solver: Solver,
         *,
         several: bool,
+        divided: bool,
     ) -> None:
-        self._stage, self._config, self._several = stage, config, several
+        self._stage, self._way, self._config = stage, way, config
+        self._several, self._divided = several, divided
         self._present = present
         self._there = None if present is None else jnp.asarray(present)
         self._ahead, self._progress, self._solver = ahead, progress, solver
@@ -200,14 +208,12 @@ class _Run:
         self._begun: set[int] = set()
         self._measured: list[tuple[Unit, Payload]] = []
         self._parts = Parts()
-        self._next, self._biases, self._rotary = 0, False, False
-        self._x: jax.Array
+        self._dtype: Any = None
 
     def take(self, index: int) -> None:
         """Read a layer, and let it go when the tokens are through and its problems are begun."""
-        while self._next < index:
-            self._pass_by()
-        layer = self._read()
+        layer, x = self._way.layer(index)
+        self._dtype = x.dtype
         block = self._schedule[index]
         first = block not in self._begun
         if first:
@@ -221,12 +227,14 @@ class _Run:
             block=block,
             mask=mask_name(layer.mask),
             scale=float(layer.scale),
-            before=self._x,
-            after=self._x,
+            before=x,
+            after=x,
             present=self._present,
         )
-        parts = self._parts.run(len(self._x), partial(self._pass, layer, passage))
-        passage.after = jnp.asarray(_joined([part.after for part in parts]))
+        # Once, also where the null models pass in parts.
+        step = cache(partial(self._way.step, index, layer))
+        parts = self._parts.run(len(x), partial(self._pass, layer, passage, step))
+        passage.after = step()
         passage.gaussian = [
             _joined(draws) for draws in zip(*(p.gaussian for p in parts), strict=True)
         ]
@@ -234,49 +242,19 @@ class _Run:
             (_joined([before for before, _ in draws]), _joined([after for _, after in draws]))
             for draws in zip(*(p.rotated for p in parts), strict=True)
         ]
-        self._ahead.after(partial(self._measure, passage, layer.query.shape[0]))
+        has = {"biases": layer.has_biases, "rotary": layer.rotary is not None}
+        self._ahead.after(partial(self._measure, passage, layer.query.shape[0], **has))
         if not first:
             self._progress(1 + _draws("gaussian", self._config))
-        self._x, self._next = passage.after, index + 1
 
     def measured(self) -> Iterator[tuple[Unit, Payload]]:
         """What has been measured since it was last asked for."""
         while self._measured:
             yield self._measured.pop(0)
 
-    def _read(self) -> MultiHead:
-        """The next layer; the first one says where the tokens begin."""
-        layer = self._stage.layer(self._next)
-        if self._next == 0:
-            self._x = self._stage.start(layer)
-        self._biases |= layer.has_biases
-        self._rotary |= layer.rotary is not None
-        return layer
-
-    def _pass_by(self) -> None:
-        """The tokens through a layer that is measured elsewhere."""
-        index, layer = self._next, self._read()
-
-        def step(rows: slice) -> jax.Array:
-            x = self._rows(rows)
-            return jax.block_until_ready(self._stage.advance(index, layer, x, rows.start))
-
-        try:
-            self._x = jnp.asarray(_joined(self._parts.run(len(self._x), step)))
-        except RequestError:
-            # Whoever measures it finds this out first, and one says the same for all.
-            self._problem(layer, index)
-            raise
-        self._next += 1
-        self._progress(0)
-
-    def _rows(self, rows: slice) -> jax.Array:
-        """Some of the states; all of them are not copied."""
-        return self._x if rows == slice(0, len(self._x)) else self._x[rows]
-
     def _key(self, block: int, what: str) -> str | None:
-        """Names an eigenproblem that other devices of this process have too."""
-        shared = self._several and self._schedule.count(block) > 1
+        """Names an eigenproblem that other devices of this process, or other runs, have too."""
+        shared = self._divided and self._schedule.count(block) > 1
         return f"{block} {what}" if shared else None
 
     def _problem(self, layer: MultiHead, index: int) -> Callable[[], Spectrum]:
@@ -286,33 +264,35 @@ class _Run:
           RequestError: a matrix F that is not finite.
         """
         config = self._config
-        where = f"the layer matrix F of layer {index + 1}"
+        try:
+            matrix = own_matrix(layer, index, config)
+        except RequestError:
+            if self._divided:
+                # One device alone would have met an earlier one first.
+                require_matrices(self._stage, range(index), config)
+            raise
         if config.leading is None:
-            matrix = layer_matrix(layer)
-            require_finite(where, matrix)
             return partial(self._solver.principal, matrix, config.order, config.alpha)
-        require_finite(f"output of layer {index + 1}", layer.output)
-        require_finite(f"value of layer {index + 1}", layer.value)
-        (operator,) = layer_operators(layer)
-        return partial(self._solver.leading, operator, config.leading, config.order, config.alpha)
+        return partial(self._solver.leading, matrix, config.leading, config.order, config.alpha)
 
-    def _pass(self, layer: MultiHead, passage: Passage, rows: slice) -> "_Passed":
-        """Some of the prompts through the layer and the null models, which keep its attention."""
-        x = self._rows(rows)
-        advance = partial(self._stage.advance, passage.index, layer, x, rows.start)
+    def _pass(
+        self, layer: MultiHead, passage: Passage, step: Callable[[], jax.Array], rows: slice
+    ) -> "_Passed":
+        """Some of the prompts through the null models, and all through the layer meanwhile."""
+        passed, x = _Passed(), passage.before
         if self._config.nulls:
+            # All of them are not copied.
+            x = x if rows == slice(0, len(x)) else x[rows]
             read = self._stage.read(passage.index, x)
             there = None if self._there is None else self._there[rows]
             weights = attention_weights(layer, read, there)
             draws = null_draws(layer, read, weights, self._config.seed, passage.block)
             with self._draws_begun(draws) as answers:
-                passed = _Passed(advance())
+                step()
                 self._follow(answers, layer, passage, x, passed)
-        else:
-            passed = _Passed(advance())
         # Else the layer's tensors would live on in what is still to be computed, and that there is
         # no memory for it would be found out too late.
-        jax.block_until_ready((passed.after, passed.gaussian, passed.rotated))
+        jax.block_until_ready((passed.gaussian, passed.rotated))
         return passed
 
     def _draws_begun(self, draws: HostDraws | DeviceDraws) -> AbstractContextManager[Iterator[Any]]:
@@ -363,7 +343,7 @@ class _Run:
     def _keep(self, block: int, own: Spectrum) -> None:
         directions = None
         if isinstance(own, Principal):
-            directions = all_directions(own.pairs, self._x.dtype)
+            directions = all_directions(own.pairs, self._dtype)
         self._blocks[block] = Block(self._last[block], own.spectrum, directions)
         self._progress(1)
 
@@ -371,10 +351,11 @@ class _Run:
         self._blocks[block].gaussian.append(basis)
         self._progress(1)
 
-    def _measure(self, passage: Passage, heads: int) -> None:
+    def _measure(self, passage: Passage, heads: int, *, biases: bool, rotary: bool) -> None:
         block, x = self._blocks[passage.block], passage.after
         first = mean_distance(passage.before, self._present) if passage.index == 0 else None
-        facts = Facts.of(x, heads, self._biases, self._rotary, first, self._parts.size)
+        sizes = [size for size in (self._parts.size, self._way.at_once) if size is not None]
+        facts = Facts.of(x, heads, biases, rotary, first, min(sizes, default=None))
         unit = Unit(passage.index, passage.index + 1)
         self._measured.append((unit, as_payload(measure(passage, block), facts)))
         if block.last == passage.index:
@@ -384,9 +365,8 @@ class _Run:
 
 @dataclass
 class _Passed:
-    """Some of the prompts after a layer; the rest as in a ``Passage``."""
+    """Some of the prompts under the null models, as in a ``Passage``."""
 
-    after: jax.Array
     gaussian: list[jax.Array] = field(default_factory=list)
     rotated: list[tuple[jax.Array, jax.Array]] = field(default_factory=list)
 

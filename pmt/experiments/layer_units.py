@@ -35,7 +35,7 @@ class Facts:
     Attributes:
       shape, dtype, device: as of an ``Analysis``.
       heads: of a layer.
-      biases, rotary: whether the layers that were met had any.
+      biases, rotary: whether the layer has any; of several, whether one has.
       initial_distance: before the first layer; None but with that layer.
       prompts_at_once: as many as this device had memory for; None where it had it for all.
     """
@@ -87,11 +87,6 @@ def as_payload(layer: LayerAnalysis, facts: Facts) -> Payload:
     arrays = {name: own[name] for name in _ARRAYS if own[name] is not None}
     given = arrays | {_TEXT: np.array(json.dumps(said))}
     return {f"{layer.index}/{name}": value for name, value in given.items()}
-
-
-def merged(one: Payload, other: Payload) -> Payload:
-    """The layers of both."""
-    return one | other
 
 
 def as_analysis(

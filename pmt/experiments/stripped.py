@@ -62,7 +62,8 @@ def advance(layer: MultiHead, x: jax.Array, where: str, first: int = 0) -> jax.A
         reason = Outcome(int(run.result[failed[0]])).message
         raise RequestError(
             f"in {where}, prompt {first + int(failed[0])} (counted from 0), {reason} "
-            f"({len(failed)} of {len(x)} prompts); choose another alpha or other tokens"
+            f"({len(failed)} of prompts {first} to {first + len(x) - 1}); "
+            "choose another alpha or other tokens"
         )
     return run.x
 
@@ -79,6 +80,14 @@ class Stripped:
         self._present = None if present is None else jnp.asarray(present)
         self.depth = layers.depth
         self._device: jax.Device | None = None
+
+    @property
+    def prompts(self) -> tuple[int, int]:
+        """How many prompts, of how many tokens each."""
+        if self._tokens is None:
+            return self._config.prompts, self._config.tokens
+        shape = np.shape(self._tokens)
+        return shape[:2] if len(shape) > 1 else (0, 0)
 
     def on(self, device: jax.Device) -> "Stripped":
         """The same; every layer that is read goes to the device."""

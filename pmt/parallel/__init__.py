@@ -12,6 +12,7 @@ takes nothing with it but the units that it had begun.
 - ``devices``: the local devices, one thread each.
 - ``store``: finished units in a folder, so that a stopped run is gone on with.
 - ``hosts``: several processes of one run, on JAX's distributed runtime.
+- ``runtime``: what of that runtime has no public name.
 - ``workers``: all of these behind one interface.
 
 Nothing is imported here, so that what needs no JAX does not wait for it.

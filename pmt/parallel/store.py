@@ -8,6 +8,7 @@ anything without such a request: only files of our own names are ever removed.
 import json
 import re
 import zipfile
+from collections.abc import Iterable
 from contextlib import suppress
 from os import PathLike
 from pathlib import Path
@@ -70,6 +71,11 @@ class UnitStore:
     def put(self, name: str, unit: Unit, payload: Payload) -> None:
         """Keeps what the unit gave."""
         write_atomically(self._path(name, unit), to_bytes(payload))
+
+    def remove(self, name: str, units: Iterable[Unit]) -> None:
+        """Keeps what these units gave no longer."""
+        for unit in units:
+            self._path(name, unit).unlink(missing_ok=True)
 
     def discard(self) -> None:
         """Removes what is ours, once what was made of it is safe, and the folder if it is empty."""

@@ -62,6 +62,22 @@ def split_units(first: int, last: int, size: int) -> list[Unit]:
     return [Unit(a, b) for a, b in zip(starts, [*starts[1:], last], strict=True)] if starts else []
 
 
+def union(one: Payload, other: Payload) -> Payload:
+    """The arrays of both, whose names differ."""
+    return one | other
+
+
+def united(by: str) -> Callable[[Payload, Payload], Payload]:
+    """Adds up payloads of the same arrays, one entry for each item, sorted by the array ``by``."""
+
+    def add(one: Payload, other: Payload) -> Payload:
+        both = {name: np.concatenate([one[name], other[name]]) for name in one}
+        order = np.argsort(both[by])
+        return {name: values[order] for name, values in both.items()}
+
+    return add
+
+
 def to_bytes(payload: Payload) -> bytes:
     """The arrays as an ``.npz`` file; no pickle."""
     file = io.BytesIO()

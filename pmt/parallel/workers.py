@@ -44,6 +44,26 @@ class Workers:
         # One device needs no thread, unless this one has to listen to other hosts meanwhile.
         return self.hosts is None and self.local == (default_device(),)
 
+    @property
+    def count(self) -> int:
+        """How many devices there are in all, if each process has as many as this one."""
+        return len(self.local) * (1 if self.hosts is None else self.hosts.count)
+
+    def unfinished(self, name: str, units: Sequence[Unit]) -> list[Unit]:
+        """Those of the units that are not known from an earlier run; the same in every process.
+
+        Raises:
+          RequestError, IncompleteError: as ``reduce``.
+        """
+        store = self.store
+        left = [unit for unit in units if store is None or store.get(name, unit) is None]
+        return left if self.hosts is None else self.hosts.agree(left)
+
+    def forget(self, name: str, units: Sequence[Unit]) -> None:
+        """What these units gave is kept no longer, once nobody will ask for it."""
+        if self.store is not None:
+            self.store.remove(name, units)
+
     def reduce(
         self,
         name: str,
@@ -68,6 +88,7 @@ class Workers:
           ended: how many items have been finished by what a unit gave; all of it if None.
 
         Raises:
+          RequestError: another process found that the request is wrong; its sentence.
           IncompleteError: another process stopped.
           Exception: what ``work`` raises, also JAX's error where a device is out of memory.
         """
@@ -93,13 +114,13 @@ class Workers:
             are several processes, in process 0 alone.
 
         Raises:
-          IncompleteError, Exception: as ``reduce``.
+          RequestError, IncompleteError, Exception: as ``reduce``.
         """
         try:
             return self._walk(name, walk, shared, units, add, report, ended, found)
         except BaseException as error:
-            if self.hosts is not None:
-                self.hosts.stop(error)
+            if self.hosts is not None and (said := self.hosts.stop(error)) is not error:
+                raise said from said.__cause__
             raise
 
     def collect(

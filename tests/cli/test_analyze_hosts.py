@@ -105,11 +105,14 @@ def test_two_processes_give_the_numbers_of_one_and_the_first_writes_them(request
         ["minilm", "--mode", "full"],
         [str(DATA / "albert-groups"), "--dtype", "float64"],
         ["minilm", "--leading", "2", "--order", "modulus"],
+        # Twenty chunks of prompts, and 23 MB of states; those of full mode have two.
+        [str(TINY), "--tokens", "X.npy"],
     ],
 )
 def test_two_processes_and_eight_devices_give_the_file_of_one(asked, tmp_path):
     """Fault 80."""
-    asked = ["analyze", *asked]
+    np.save(tmp_path / "X.npy", np.random.default_rng(0).normal(size=(10000, 8, 24)))
+    asked = ["analyze", *(str(tmp_path / each) if each == "X.npy" else each for each in asked)]
     processes = start_processes(asked, tmp_path)
     said = [process.communicate(timeout=600) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], said

@@ -12,8 +12,13 @@ import jax
 import pytest
 
 from pmt.cli import main
+from pmt.cli.hosts import Place
+from pmt.errors import RequestError
+from pmt.parallel import hosts as hosts_module
+from pmt.parallel.hosts import Hosts
 from pmt.parallel.units import split_units
-from tests.cli.two_processes import start_processes, stopped_after
+from tests.cli.two_processes import free_port, start_processes, stopped_after
+from tests.parallel.test_workers import Keys
 
 ROOT = Path(__file__).parents[2]
 # Units of 64 runs; those left over make units of 16.
@@ -25,7 +30,7 @@ UNITS_OF_TWO = 200
 
 SUPERVISED = """
 import os, signal, sys, time
-from pmt.cli import exits
+from pmt.cli import exits, hosts
 from pmt.cli.hosts import finished, supervised
 from pmt.parallel.hosts import Hosts
 def action(arguments, call):
@@ -62,6 +67,9 @@ def supervise(child, **options):
         ("os.write(2, b'RPC: /RegisterTask'); os.abort()", 3, "not all processes of the run came"),
         ("os.write(2, b'Failed to add port to'); os.abort()", 2, "cannot open the port"),
         ("os.kill(os.getpid(), signal.SIGKILL)", 3, "was ended by SIGKILL"),
+        # What was found to be wrong stays so, whoever goes away first; so does a killed finder's.
+        ("hosts._note_refusal('θ'); os.write(2, b'CoordinationService'); os.abort()", 2, "pmt: θ"),
+        ("hosts._note_refusal('wrong'); os.kill(os.getpid(), signal.SIGKILL)", 2, "pmt: wrong"),
         # What is finished stays so, whatever the runtime does when it is left.
         ("finished(Hosts(1, 2, None), 1); os.write(2, b'CoordinationService'); os.abort()", 1, ""),
     ],
@@ -73,6 +81,23 @@ def test_the_parent_says_why_the_child_ended(child, status, words):
     assert process.returncode == status
     lines = complaint.splitlines()
     assert len(lines) == bool(words) and all(words in line for line in lines)
+
+
+@pytest.mark.parametrize("found", [0, 1])
+def test_the_parent_is_told_at_once_what_is_wrong(found, monkeypatch, capfd):
+    """While the other devices finish their units, process 0 may go away, and then this one dies."""
+    keys = Keys()
+    monkeypatch.setattr(hosts_module, "join_hosts", lambda *_place, **_times: Hosts(1, 2, keys))
+    monkeypatch.setattr(hosts_module, "_LEAVE", 0)
+    Hosts(found, 2, keys).stop(RequestError("θ is\nwrong"))
+    with (
+        pytest.raises(RequestError, match="^θ is$"),
+        Place("here:1234", 2, 1, 60).joined() as hosts,
+    ):
+        try:
+            hosts.wait_for_writing(lambda _done: None)
+        finally:
+            assert capfd.readouterr().err == '\npmt was asked for what it cannot do: "\\u03b8 is"\n'
 
 
 def test_a_request_to_end_is_handed_on_and_a_killed_parent_takes_the_child_with_it():
@@ -145,6 +170,69 @@ def test_an_interrupted_run_is_resumed_to_the_same_result(tmp_path, capsys):
     assert (out / "result.json").read_bytes() == whole.read_bytes()
 
 
+@pytest.mark.parametrize("finder", [0, pytest.param(1, marks=pytest.mark.long)])
+def test_a_mistake_that_one_process_finds_is_said_by_both(tmp_path, finder):
+    """Status 2 and one sentence, also where the other one is about to need process 0."""
+    if finder == 0:
+        (tmp_path / "out0").mkdir()
+        (tmp_path / "out0" / "thesis.tex").write_text("mine", encoding="utf-8")
+    other = finder * ["--tokens", "3"]
+    processes = start_processes([*SMALL, "--samples", "640"], tmp_path, other=other)
+    said = [process.communicate(timeout=100) for process in processes]
+    assert [process.returncode for process in processes] == [2, 2], said
+    words = "did not write" if finder == 0 else "process 1 was given another command"
+    assert said[0][1] == said[1][1] and words in said[0][1]
+    assert len(said[0][1].splitlines()) == 1
+
+
+# Process 0 finds it while the other one is in a long unit; or that one does, and is killed at once.
+RACE = """
+import os, signal, sys, time
+import numpy as np
+from pmt.cli import exits
+from pmt.cli.hosts import Place, supervised
+from pmt.errors import RequestError
+from pmt.parallel.units import Unit
+finder, index, port = map(int, sys.argv[1:])
+def work(_shared, unit, report):
+    if index != finder:
+        time.sleep(60 if finder == 0 else 1)
+        return {"x": np.zeros(1)}
+    time.sleep(3)
+    if finder == 1:
+        group.stop(RequestError("token 3 cancels"))
+        os.kill(os.getpid(), signal.SIGKILL)
+    raise RequestError("token 3 cancels")
+def action(arguments, call):
+    global group
+    if (ended := supervised(5)) is not None:
+        return ended
+    with Place(f"127.0.0.1:{port}", 2, index, 5).joined() as group:
+        from pmt.parallel.workers import Workers
+        units = [Unit(0, 1), Unit(1, 2)]
+        Workers(hosts=group).reduce("a", work, None, units, lambda a, b: a, lambda done: None)
+    return 0
+sys.exit(exits.guarded(action, []))
+"""
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("finder", [0, 1])
+def test_a_mistake_is_said_by_both_whichever_of_them_is_gone_first(finder):
+    """Fault 79: the runtime aborts whoever is left, and the parent knows better than it."""
+    command = [sys.executable, "-c", RACE, str(finder)]
+    port, began = str(free_port()), time.monotonic()
+    both = [
+        subprocess.Popen([*command, str(index), port], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+        for index in range(2)
+    ]
+    said = [process.communicate(timeout=100)[1] for process in both]
+    assert [process.returncode for process in both] == [2, 2], said
+    assert said == 2 * ["pmt: token 3 cancels\n"]
+    # Not after the long unit: process 0 waits for 20 s at most.
+    assert time.monotonic() - began < 50
+
+
 def test_two_processes_give_the_numbers_of_one_and_the_first_writes_them(tmp_path):
     """Fault 80."""
     samples = ["--samples", str(64 * UNITS_OF_TWO)]
@@ -210,3 +298,46 @@ def test_a_result_is_not_lost_with_a_process_that_dies_at_the_end(tmp_path):
     assert processes[0].returncode == 0 and complaint == "", complaint
     assert "consensus at +v1" in said
     assert (tmp_path / "0.json").read_bytes() == (tmp_path / "out0/result.json").read_bytes()
+
+
+DIAGONAL = "--value diag:1,-0.5,0.2 --query-key diag:2,0,0 --alpha 0.2 --tokens 2"
+SPHERE = ["basin", *DIAGONAL.split(), "--max-steps", "512", "--samples", "64", "--map", "100"]
+MAP = ["basin-map", *SMALL[1:7], "--tokens", "2", "--max-steps", "512", "--over", "slice"]
+MAP += ["--resolution", "100", "--tolerance", "1e-4"]
+PHASE = ["phase", "--split", "1,1", "--others", "none", "--theta", "0.5:3:6", "--ratio", "0:0.9:3"]
+PHASE += ["--samples", "32", "--max-steps", "512"]
+RADIUS = [*SMALL, "--samples", "1280", "--lost", "consensus", "--directions", "300"]
+
+
+@pytest.mark.parametrize("asked", [PHASE, pytest.param(MAP, marks=pytest.mark.long)])
+def test_a_stopped_map_or_diagram_is_gone_on_with(tmp_path, capsys, asked):
+    """Faults 74 to 76; and a request that is wrong leaves nothing in the way of a right one."""
+    whole, again, out = tmp_path / "whole.json", tmp_path / "again.json", tmp_path / "out"
+    assert main([*asked, "--json", str(whole)]) == 0
+    wrong = [*asked, "--ratio", "0:2:3"] if asked is PHASE else [*asked, "--first", str(tmp_path)]
+    assert main([*wrong, "--out", str(out)]) == 2
+    resumed = [*asked, "--out", str(out), "--json", str(again)]
+    with stopped_after(1):
+        assert main(resumed) == 3
+    assert f"what was finished is kept in {out}" in capsys.readouterr().err
+    assert main([*resumed, "--max-steps", "256"]) == 2
+    assert "unfinished run with max_steps = 512 and not 256" in capsys.readouterr().err
+    with stopped_after(None) as after:
+        assert main(resumed) == 0
+    assert after and again.read_bytes() == whole.read_bytes()
+    assert not (out / "unfinished").exists()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("asked", [PHASE, MAP, RADIUS, SPHERE])
+def test_two_processes_divide_maps_radii_and_diagrams(tmp_path, asked):
+    """Fault 80."""
+    processes = start_processes(asked, tmp_path)
+    said = [process.communicate(timeout=200) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], said
+    assert main([*asked, "--json", str(tmp_path / "one.json")]) == 0
+    assert (tmp_path / "0.json").read_bytes() == (tmp_path / "one.json").read_bytes()
+    assert re.match(r"process 1 of 2 is done after \d+ units? of work; ", said[1][0])
+    assert said[0][1] == said[1][1] == "" and not (tmp_path / "1.json").exists()
+    assert list((tmp_path / "out0").glob("*.png")) and not (tmp_path / "out1").exists()
+    assert not (tmp_path / "out0" / "unfinished").exists()

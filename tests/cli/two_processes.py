@@ -14,17 +14,25 @@ from pmt.parallel.store import UnitStore
 ROOT = Path(__file__).parents[2]
 
 
-def start_processes(asked, folder, timeout=60):
-    """The command as process 0 and as process 1, each with a file and a folder of its own."""
+def free_port():
+    """A port that nobody listens to."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    place = ["--coordinator", f"127.0.0.1:{port}", "--num-processes", "2"]
+        return probe.getsockname()[1]
+
+
+def start_processes(asked, folder, timeout=60, other=()):
+    """The command as process 0 and as process 1, each with a file and a folder of its own.
+
+    ``other``: what process 1 is given beside.
+    """
+    place = ["--coordinator", f"127.0.0.1:{free_port()}", "--num-processes", "2"]
     place += ["--host-timeout", str(timeout)]
     return [
         subprocess.Popen(
             [sys.executable, "-m", "pmt", *asked, *place, "--process-id", str(index)]
-            + ["--json", str(folder / f"{index}.json"), "--out", str(folder / f"out{index}")],
+            + ["--json", str(folder / f"{index}.json"), "--out", str(folder / f"out{index}")]
+            + index * list(other),
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

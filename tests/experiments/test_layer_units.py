@@ -14,11 +14,11 @@ from pmt.errors import IncompleteError, RequestError
 from pmt.experiments import AnalysisConfig, analysis_json, analyze, count_of_steps
 from pmt.experiments.eigen_cache import Solver
 from pmt.experiments.full_mode import analyze_full
-from pmt.experiments.layer_units import Facts, as_payload, merged, read_layers
+from pmt.experiments.layer_units import Facts, as_payload, read_layers
 from pmt.models import from_pretrained
 from pmt.parallel.hosts import Hosts
 from pmt.parallel.store import UnitStore
-from pmt.parallel.units import from_bytes, to_bytes
+from pmt.parallel.units import from_bytes, to_bytes, union
 from pmt.parallel.workers import Workers
 from tests.experiments.systems import random_stack, stack_of
 from tests.experiments.test_full_mode import text_of
@@ -53,7 +53,7 @@ def test_what_a_layer_gives_reads_back_to_the_last_bit():
         first, second = found.layers
         assert first.principal.plane is not None
         facts = Facts(found.shape, "float64", "cpu", 1, False, True, 1 / 3, None)
-        total = merged(
+        total = union(
             from_bytes(to_bytes(as_payload(second, replace(facts, biases=True)))),
             from_bytes(to_bytes(as_payload(first, replace(facts, prompts_at_once=2)))),
         )
@@ -122,14 +122,14 @@ def test_the_real_model_on_two_devices():
     assert json.dumps(analysis_json(one)) == json.dumps(analysis_json(two))
 
 
-def on_two_processes(layers, config, stores=(None, None)):
+def on_two_processes(layers, config, stores=(None, None), **given):
     """What each process gets; an exception where one was raised."""
     keys, answers = Keys(), [None, None]
 
     def process(index):
         workers = Workers(store=stores[index], hosts=Hosts(index, 2, keys))
         try:
-            answers[index] = analyze(layers, config, workers=workers)
+            answers[index] = analyze(layers, config, workers=workers, **given)
         except BaseException as error:
             answers[index] = error
 
