@@ -7,6 +7,7 @@ import typer
 
 from pmt.cli import answers, screen
 from pmt.cli.basin_lines import escape_words, shares, summary, table
+from pmt.cli.division import Division, heeding, request_of
 from pmt.cli.exits import Status
 from pmt.cli.hosts import (
     HOST_TIMEOUT,
@@ -50,9 +51,8 @@ from pmt.cli.system_options import (
     Values,
     requested_system,
 )
-from pmt.cli.unfinished import resumable, unfinished
 from pmt.errors import RequestError
-from pmt.files import prepare_output_directory, write_json
+from pmt.files import write_json
 
 Samples = Annotated[
     int,
@@ -169,10 +169,11 @@ def basin(
     each with a confidence interval. With --out it draws them and writes result.json, which is the
     document of --json.
 
-    All devices share the work, and with --coordinator those of several hosts; the numbers do not
-    depend on how many there are. A device is given twice --chunk initial conditions at a time, so
-    devices stay idle where --samples is less than that for each. With --out a run that is stopped
-    keeps what it has finished, and the same command goes on with it.
+    All devices share the work, that of --map and --lost too, and with --coordinator those of
+    several hosts; the numbers do not depend on how many there are. A device is given twice --chunk
+    initial conditions at a time, so devices stay idle where --samples is less than that for each.
+    With --out a run that is stopped keeps what it has finished, and the same command goes on with
+    it.
 
     Ends with status 0, or with 1 if --width was asked for and --samples did not suffice.
 
@@ -201,11 +202,9 @@ def basin(
     with between_pieces() as listen:
         with spot.joined() as hosts:
             platform = start_backend(device, dtype)
-            import jax
-
             from pmt import spectral
-            from pmt.parallel.workers import Workers
             from pmt.stability.basin import basin_fractions
+            from pmt.stability.escape import escape_radius
 
             built = described.build(dtype)
             point = None
@@ -224,45 +223,56 @@ def basin(
                 "tolerance": tolerance,
                 "chunk": chunk,
             }
-            request = _request(described, asked, dtype, platform)
-            if hosts is not None:
-                hosts.require_same(request)
-            writes = hosts is None or hosts.first
-            folder = store = None
-            if out is not None and writes:
-                folder = prepare_output_directory(out, writer="pmt basin", overwrite=overwrite)
-                store = unfinished(folder, request, overwrite)
+            more: dict[str, Any] = {"map": map_, "lost": None}
+            if lost is not None:
+                more["lost"] = [lost, index, split, signs, directions]
+            request = request_of(
+                "pmt.basin-units/1", described.document(), {**asked, **more}, dtype, platform
+            )
+            division = Division.of(hosts, request, out, "pmt basin", overwrite)
+            folder, writes = division.folder, division.writes
             pairs = spectral.eigenpairs(spectral.layer_matrix(built))
             if writes:
                 screen.show(*answers.system_lines(described, pairs.values))
             listen()
-            devices = tuple(jax.local_devices(backend=platform))
-            with (
-                resumable(store),
-                screen.progress("initial conditions", total=samples) as advance,
-            ):
-
-                def heed(done: int) -> None:
-                    advance(done)
-                    listen()
-
-                workers = Workers(devices, store, hosts)
-                found = basin_fractions(
-                    built, workers=workers, progress=heed, verdicts=writes, **asked
-                )
+            workers = division.workers(platform)
+            runs: dict[str, Any] = {
+                "max_steps": max_steps,
+                "tolerance": tolerance,
+                "workers": workers,
+            }
+            mapped = escape = None
+            with division.at_work():
+                with heeding("initial conditions", samples, listen) as heed:
+                    found = basin_fractions(
+                        built, workers=workers, progress=heed, verdicts=writes, **asked
+                    )
+                if writes:
+                    screen.show(*summary(found), table(found))
+                listen()
+                if map_ is not None:
+                    mapped = _map(built, n, seed, map_, runs, listen)
+                    if writes:
+                        screen.show(answers.line("map", shares(mapped.attractors)))
+                if point is not None:
+                    with heeding("directions", directions, listen) as heed:
+                        escape = escape_radius(
+                            built, point, directions=directions, seed=seed, progress=heed, **runs
+                        )
+                    if writes:
+                        screen.show(answers.line("lost", escape_words(escape)))
             status = Status.DONE if found.reached else Status.ANSWER_IS_NO
             if hosts is not None and not writes:
                 last_words(hosts, listen)
                 return finished(hosts, status)
-            screen.show(*summary(found), table(found))
             report = {
                 "schema": "pmt.basin/1",
                 "system": described.document(),
                 "settings": answers.settings(dtype, platform, seed),
                 "eigenvalues": pairs.values,
                 "basins": found.as_dict(),
-                "map": None,
-                "lost": None,
+                "map": mapped and _map_document(mapped),
+                "lost": escape and escape.as_dict(),
             }
             listen()
             drawn = {}
@@ -270,20 +280,10 @@ def basin(
                 from pmt.figures import basins as figures
 
                 drawn["fractions"] = figures.fraction_bars(found, f"{described.kind}, {n} tokens")
-            if map_ is not None:
-                mapped = _map(built, n, seed, map_, max_steps, tolerance, listen)
-                screen.show(answers.line("map", shares(mapped.attractors)))
-                report["map"] = _map_document(mapped)
-                if folder is not None:
+                if mapped is not None:
                     drawn["map"] = figures.sphere_basins(mapped, "start of the first token")
-                listen()
-            if point is not None:
-                escape = _escape(built, point, directions, seed, max_steps, tolerance, listen)
-                screen.show(answers.line("lost", escape_words(escape)))
-                report["lost"] = escape.as_dict()
-                if folder is not None:
+                if escape is not None:
                     drawn["lost"] = figures.escape_figure(escape, f"{lost} point")
-            if folder is not None:
                 from pmt.figures.style import save
 
                 for name, figure in drawn.items():
@@ -291,35 +291,23 @@ def basin(
                 write_json(folder / "result.json", report)
             if json is not None:
                 write_json(json, report)
-            if store is not None:
-                store.discard()
+            division.discard()
             return finished(hosts, status)
 
 
 def _map(
-    system: Any,
-    n: int,
-    seed: int,
-    pixels: int,
-    max_steps: int,
-    tolerance: Any,
-    listen: Callable[[], None],
+    system: Any, n: int, seed: int, pixels: int, runs: dict[str, Any], listen: Callable[[], None]
 ) -> Any:
     import jax.numpy as jnp
 
     from pmt.stability.basin import sample_starts
-    from pmt.stability.basin_map import sphere_map
+    from pmt.stability.basin_map import pixel_points, sphere_map
 
     dtype = system.layer_matrix.dtype
     others = jnp.asarray(sample_starts(seed, [0], n, 3, dtype)[0, 1:])
-    return sphere_map(
-        system,
-        others,
-        resolution=pixels,
-        max_steps=max_steps,
-        tolerance=tolerance,
-        progress=lambda _done: listen(),
-    )
+    total = 2 * int(pixel_points(pixels)[0].sum())
+    with heeding("starts of the first token", total, listen) as heed:
+        return sphere_map(system, others, resolution=pixels, progress=heed, **runs)
 
 
 def _map_document(mapped: Any) -> dict[str, Any]:
@@ -345,46 +333,3 @@ def _point(place: Placement, system: Any, tokens: int | None, default: int) -> A
         message = f"--lost {place.name}: the point is no equilibrium (status: {point.status})"
         raise RequestError(message)
     return point.x
-
-
-def _escape(
-    system: Any,
-    point: Any,
-    directions: int,
-    seed: int,
-    max_steps: int,
-    tolerance: Any,
-    listen: Callable[[], None],
-) -> Any:
-    from pmt.stability.escape import escape_radius
-
-    return escape_radius(
-        system,
-        point,
-        directions=directions,
-        seed=seed,
-        max_steps=max_steps,
-        tolerance=tolerance,
-        progress=lambda _done: listen(),
-    )
-
-
-def _request(described: Any, asked: dict[str, Any], dtype: str, platform: str) -> dict[str, Any]:
-    """All that the runs depend on."""
-    from importlib.metadata import version
-
-    import jax
-
-    from pmt import __version__
-
-    versions = {"pmt": __version__, **{name: version(name) for name in ("jax", "jaxlib", "numpy")}}
-    return {
-        "schema": "pmt.basin-units/1",
-        "system": described.document(),
-        **asked,
-        "dtype": dtype,
-        "platform": platform,
-        # Decides which random numbers are drawn.
-        "threefry_partitionable": bool(jax.threefry_partitionable.value),
-        "versions": versions,
-    }

@@ -1,11 +1,25 @@
 """`pmt basin-map`: which start ends where, drawn over the sphere or over a slice."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from pmt.cli import answers, screen
+from pmt.cli.division import Division, heeding, request_of
+from pmt.cli.exits import Status
+from pmt.cli.hosts import (
+    HOST_TIMEOUT,
+    Coordinator,
+    HostTimeout,
+    Place,
+    ProcessCount,
+    ProcessId,
+    finished,
+    last_words,
+    supervised,
+)
 from pmt.cli.interrupts import between_pieces
 from pmt.cli.options import (
     Device,
@@ -39,7 +53,7 @@ from pmt.cli.system_options import (
     requested_system,
 )
 from pmt.errors import RequestError
-from pmt.files import prepare_output_directory, write_atomically, write_json
+from pmt.files import write_atomically, write_json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -129,7 +143,11 @@ def basin_map(
     overwrite: Overwrite = False,
     dtype: Dtype = "float64",
     device: Device = None,
-) -> None:
+    coordinator: Coordinator = None,
+    num_processes: ProcessCount = None,
+    process_id: ProcessId = None,
+    host_timeout: HostTimeout = HOST_TIMEOUT,
+) -> int:
     """Draw which start ends where.
 
     Over the sphere (d = 3) one token starts at every pixel of two equal-area discs, and the others
@@ -137,8 +155,15 @@ def basin_map(
     directions. Where each start ends is said as by 'pmt basin'. With --out it draws the map and
     writes the number of the attractor of every pixel, label.npy, and attractors.csv.
 
+    All devices divide the starts, and with --coordinator those of several hosts; the map does not
+    depend on how many there are. With --out a run that is stopped keeps what it has finished, and
+    the same command goes on with it.
+
     For instance: pmt basin-map --value diag:1,0.5,-0.3 --query-key diag:4,0,0 --alpha 0.2 --out map
     """
+    spot = Place(coordinator, num_processes, process_id, host_timeout)
+    if spot.several and (ended := supervised(host_timeout)) is not None:
+        return ended
     place = Placement(start, index, tokens, split, signs)
     place.check()
     described = requested_system(
@@ -156,44 +181,67 @@ def basin_map(
     chosen = over or ("sphere" if d == 3 else "slice")
     _check(chosen, d, token, {"--first": first, "--second": second, "--extent": extent})
     with between_pieces() as listen:
-        platform = start_backend(device, dtype)
-        from pmt import spectral
+        with spot.joined() as hosts:
+            platform = start_backend(device, dtype)
+            from pmt import spectral
 
-        built = described.build(dtype)
-        state, source = _state(place, described, built, dtype, seed)
-        if token > len(state):
-            message = f"--token is {token}, and the state has {len(state)} tokens"
-            raise RequestError(message)
-        pairs = spectral.eigenpairs(spectral.layer_matrix(built))
-        folder = out and prepare_output_directory(out, writer="pmt basin-map", overwrite=overwrite)
-        screen.show(*answers.system_lines(described, pairs.values))
-        screen.show(answers.line("start", source))
-        listen()
-        options = {"resolution": resolution, "max_steps": max_steps, "tolerance": tolerance}
-        found = (
-            _sphere(built, state, token - 1, options)
-            if chosen == "sphere"
-            else _slice(built, state, (first, second), extent or _EXTENT, seed, options)
-        )
-        screen.show(_table(found, chosen))
-        report = {
-            "schema": "pmt.basin-map/1",
-            "system": described.document(),
-            "settings": answers.settings(dtype, platform, seed)
-            | {"max_steps": max_steps, "tolerance": tolerance},
-            "eigenvalues": pairs.values,
-            "over": chosen,
-            "start": {"source": source, "tokens": state},
-            "attractors": [each.as_dict() for each in found.attractors],
-            **{name: each for name, each in vars(found).items() if name != "attractors"},
-        }
-        listen()
-        if folder is not None:
-            _write(folder, found, chosen, f"around {source}" if chosen == "slice" else token)
-        if json is not None:
-            write_json(json, report)
-        if folder is not None:
-            screen.show(f"the map is in {folder}")
+            built = described.build(dtype)
+            state, source = _state(place, described, built, dtype, seed)
+            if token > len(state):
+                message = f"--token is {token}, and the state has {len(state)} tokens"
+                raise RequestError(message)
+            starts = (
+                _sphere(state, token - 1)
+                if chosen == "sphere"
+                else _slice(state, (first, second), extent or _EXTENT, seed)
+            )
+            limits = {"max_steps": max_steps, "tolerance": tolerance}
+            asked = {"over": chosen, "resolution": resolution, **starts, **limits}
+            request = request_of(
+                "pmt.basin-map-units/1", described.document(), asked, dtype, platform
+            )
+            division = Division.of(hosts, request, out, "pmt basin-map", overwrite)
+            pairs = spectral.eigenpairs(spectral.layer_matrix(built))
+            if division.writes:
+                screen.show(*answers.system_lines(described, pairs.values))
+                screen.show(answers.line("start", source))
+            listen()
+            with (
+                division.at_work(),
+                heeding("starts", _count_of_starts(chosen, resolution), listen) as heed,
+            ):
+                found = _mapped(chosen)(
+                    built,
+                    **starts,
+                    **limits,
+                    resolution=resolution,
+                    workers=division.workers(platform),
+                    progress=heed,
+                )
+            if hosts is not None and not division.writes:
+                last_words(hosts, listen)
+                return finished(hosts, Status.DONE)
+            screen.show(_table(found, chosen))
+            report = {
+                "schema": "pmt.basin-map/1",
+                "system": described.document(),
+                "settings": answers.settings(dtype, platform, seed) | limits,
+                "eigenvalues": pairs.values,
+                "over": chosen,
+                "start": {"source": source, "tokens": state},
+                "attractors": [each.as_dict() for each in found.attractors],
+                **{name: each for name, each in vars(found).items() if name != "attractors"},
+            }
+            listen()
+            folder = division.folder
+            if folder is not None:
+                _write(folder, found, chosen, f"around {source}" if chosen == "slice" else token)
+            if json is not None:
+                write_json(json, report)
+            division.discard()
+            if folder is not None:
+                screen.show(f"the map is in {folder}")
+            return finished(hosts, Status.DONE)
 
 
 def _check(chosen: str, d: int, token: int, of_slice: dict[str, Any]) -> None:
@@ -232,29 +280,32 @@ def _count(n: int) -> str:
     return "1 token" if n == 1 else f"{n} tokens"
 
 
-def _sphere(built: Any, state: Any, token: int, options: dict[str, Any]) -> Any:
+def _count_of_starts(chosen: str, resolution: int) -> int:
+    from pmt.stability.basin_map import pixel_points
+
+    return 2 * int(pixel_points(resolution)[0].sum()) if chosen == "sphere" else resolution**2
+
+
+def _mapped(chosen: str) -> Callable[..., Any]:
+    from pmt.stability.basin_map import slice_map, sphere_map
+
+    return sphere_map if chosen == "sphere" else slice_map
+
+
+def _sphere(state: Any, token: int) -> dict[str, Any]:
+    """What ``sphere_map`` is given beside its options."""
     import numpy as np
 
-    from pmt.stability.basin_map import pixel_points, sphere_map
-
-    total = 2 * int(pixel_points(options["resolution"])[0].sum())
-    with screen.progress("starts", total=total) as advance:
-        others = np.delete(state, token, axis=0)
-        return sphere_map(built, others, token=token, progress=advance, **options)
+    return {"others": np.delete(state, token, axis=0), "token": token}
 
 
 def _slice(
-    built: Any,
-    state: Any,
-    files: tuple[Path | None, Path | None],
-    extent: float,
-    seed: int,
-    options: dict[str, Any],
-) -> Any:
+    state: Any, files: tuple[Path | None, Path | None], extent: float, seed: int
+) -> dict[str, Any]:
+    """What ``slice_map`` is given beside its options."""
     import numpy as np
 
     from pmt.cli.reading import read_npy
-    from pmt.stability.basin_map import slice_map
 
     rng = np.random.default_rng([seed, 3])
     # Both are drawn, so that giving one of them does not change the other.
@@ -263,8 +314,7 @@ def _slice(
         random if file is None else read_npy(file)
         for file, random in zip(files, drawn, strict=True)
     )
-    with screen.progress("starts", total=options["resolution"] ** 2) as advance:
-        return slice_map(built, state, first, second, extent=extent, progress=advance, **options)
+    return {"center": state, "first": first, "second": second, "extent": extent}
 
 
 def _table(found: Any, chosen: str) -> "Table":

@@ -7,7 +7,19 @@ from typing import Annotated, Any
 import typer
 
 from pmt.cli import answers, screen
+from pmt.cli.division import Division, heeding, request_of
 from pmt.cli.exits import Status
+from pmt.cli.hosts import (
+    HOST_TIMEOUT,
+    Coordinator,
+    HostTimeout,
+    Place,
+    ProcessCount,
+    ProcessId,
+    finished,
+    last_words,
+    supervised,
+)
 from pmt.cli.interrupts import between_pieces
 from pmt.cli.options import (
     Device,
@@ -21,7 +33,7 @@ from pmt.cli.options import (
 )
 from pmt.cli.point_options import split_sizes
 from pmt.errors import RequestError
-from pmt.files import prepare_output_directory, write_atomically, write_json
+from pmt.files import write_atomically, write_json
 
 Theta = Annotated[
     str,
@@ -85,6 +97,10 @@ def phase(
     overwrite: Overwrite = False,
     dtype: Dtype = "float64",
     device: Device = None,
+    coordinator: Coordinator = None,
+    num_processes: ProcessCount = None,
+    process_id: ProcessId = None,
+    host_timeout: HostTimeout = HOST_TIMEOUT,
 ) -> int:
     """Phase diagram of a bipartite point over logit scale and spectral gap.
 
@@ -93,11 +109,18 @@ def phase(
     λ2/λ1 = Ψ(θ), and its exact criterion is evaluated beside the multipliers. With --out it draws
     both and writes cells.csv.
 
+    All devices divide the cells whose initial conditions are run, and with --coordinator those of
+    several hosts; the numbers do not depend on how many there are. With --out a run that is stopped
+    keeps its finished cells, and the same command goes on with it.
+
     Ends with status 0 if the two agree in every cell in which they differ by more than rounding
     from the boundary, and with 1 otherwise.
 
     For instance: pmt phase --split 4,2 --samples 64 --theta 0.1:20:16 --ratio 0:0.95:16 --out phase
     """
+    spot = Place(coordinator, num_processes, process_id, host_timeout)
+    if spot.several and (ended := supervised(host_timeout)) is not None:
+        return ended
     columns, rows = _grid(theta, "--theta", True), _grid(ratio, "--ratio", False)
     cells = len(columns) * len(rows)
     if cells > _MOST_CELLS:
@@ -108,40 +131,56 @@ def phase(
         message = f"--split has {sum(sizes):,} tokens; at most {_MOST_TOKENS:,} are possible"
         raise RequestError(message)
     with between_pieces() as listen:
-        platform = start_backend(device, dtype)
-        from pmt.stability.phase import phase_diagram
-
-        folder = out and prepare_output_directory(out, writer="pmt phase", overwrite=overwrite)
-        listen()
-        with screen.progress("cells", total=cells if samples else 1) as advance:
+        with spot.joined() as hosts:
+            platform = start_backend(device, dtype)
             import jax.numpy as jnp
 
-            found = phase_diagram(
-                jnp.array(columns),
-                jnp.array(rows),
-                split=sizes,
-                alpha=alpha,
-                others=rest,
-                samples=samples,
-                seed=seed,
-                max_steps=max_steps,
-                progress=advance,
-            )
-        screen.show(*_lines(found))
-        listen()
-        if folder is not None:
-            from pmt.experiments.record import csv_text
-            from pmt.figures.basins import phase_figure
-            from pmt.figures.style import save
+            from pmt.stability.phase import phase_diagram
 
-            save(phase_figure(found), folder, "phase")
-            write_atomically(folder / "cells.csv", csv_text(_cells(found)))
-        if json is not None:
-            settings = answers.settings(dtype, platform, seed) | {"max_steps": max_steps}
-            write_json(json, {"schema": "pmt.phase/1", "settings": settings, **vars(found)})
-        if folder is not None:
-            screen.show(f"the diagram is in {Path(folder)}")
-    return Status.ANSWER_IS_NO if found.disagreements else Status.DONE
+            grid = {"theta": columns, "ratio": rows}
+            asked: dict[str, Any] = {
+                "split": sizes,
+                "alpha": alpha,
+                "others": rest,
+                "samples": samples,
+                "seed": seed,
+                "max_steps": max_steps,
+            }
+            request = request_of("pmt.phase-units/1", grid, asked, dtype, platform)
+            division = Division.of(hosts, request, out, "pmt phase", overwrite)
+            folder = division.folder
+            listen()
+            with (
+                division.at_work(),
+                heeding("cells", cells if samples else 1, listen) as heed,
+            ):
+                found = phase_diagram(
+                    jnp.array(columns),
+                    jnp.array(rows),
+                    workers=division.workers(platform),
+                    progress=heed,
+                    **asked,
+                )
+            status = Status.ANSWER_IS_NO if found.disagreements else Status.DONE
+            if hosts is not None and not division.writes:
+                last_words(hosts, listen)
+                return finished(hosts, status)
+            screen.show(*_lines(found))
+            listen()
+            if folder is not None:
+                from pmt.experiments.record import csv_text
+                from pmt.figures.basins import phase_figure
+                from pmt.figures.style import save
+
+                save(phase_figure(found), folder, "phase")
+                write_atomically(folder / "cells.csv", csv_text(_cells(found)))
+            if json is not None:
+                settings = answers.settings(dtype, platform, seed) | {"max_steps": max_steps}
+                write_json(json, {"schema": "pmt.phase/1", "settings": settings, **vars(found)})
+            division.discard()
+            if folder is not None:
+                screen.show(f"the diagram is in {Path(folder)}")
+            return finished(hosts, status)
 
 
 def _grid(text: str, name: str, geometric: bool) -> list[float]:

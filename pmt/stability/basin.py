@@ -217,7 +217,7 @@ class Reached:
     Attributes:
       attractors: the places where the runs ended, in the order of the runs that found them.
       label: for each run the number of its attractor, int, shape ``(batch,)``.
-      states: the last state of each run, ``(batch, n, d)``.
+      states: the last state of each run, ``(batch, n, d)``; ``(0, n, d)`` if not kept.
       tolerance, max_steps: as used.
     """
 
@@ -237,18 +237,22 @@ def attractors_reached(
     max_period: int = 64,
     verdicts: bool = False,
     chunk: int | None = None,
+    keep_states: bool = True,
     workers: Workers | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Reached:
     """Where given initial conditions end, by the rules of ``basin_fractions``.
 
+    All ``workers`` divide the runs, as there, and every process gets the same.
+
     Args:
-      x0: unit tokens.
-      system, max_steps, tolerance, max_period, verdicts, chunk, progress: as there.
-      workers: devices of this host; all if None.
+      x0: unit tokens; the same in every process.
+      keep_states: whether the last states are kept, which take as much memory as ``x0``.
+      system, max_steps, tolerance, max_period, verdicts, chunk, workers, progress: as there.
 
     Raises:
       RequestError: as there, and initial conditions that do not fit the system.
+      IncompleteError, jax.errors.JaxRuntimeError: as there.
     """
     _check(system, max_steps=max_steps, max_period=max_period, chunk=1 if chunk is None else chunk)
     given = np.asarray(x0)
@@ -263,11 +267,11 @@ def attractors_reached(
         tolerance=class_tolerance(tolerance, given.dtype),
         max_period=max_period,
         chunk=chunk or min(_default_chunk(*shape), _FEW * ceil(len(given) / _FEW)),
-        record=True,
+        record="states" if keep_states else "places",
     )
     report = progress or (lambda _done: None)
     pieces = run_recorded(settings, system, len(given), workers or Workers(), report)
-    tally, states = Tally(), np.empty_like(given)
+    tally, states = Tally(), np.empty_like(given if keep_states else given[:0])
     for piece in pieces:
         tally.plus(Tally.of(piece))
     # Numbered by first sample, whatever finished first.
@@ -276,7 +280,8 @@ def attractors_reached(
     for piece in pieces:
         here = [position[end] for end in Tally.of(piece).places()]
         label[piece["run"]] = np.array(here, np.int64)[piece["place"]]
-        states[piece["run"]] = piece["last"]
+        if keep_states:
+            states[piece["run"]] = piece["last"]
     attractors = []
     for end, seen in ((end, tally.ends[end]) for end in position):
         share = Share.of(seen.count, len(given), 0.95, "wilson")

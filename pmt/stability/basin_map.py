@@ -126,7 +126,7 @@ def sphere_map(
     x0 = np.empty((len(placed), len(rest) + 1, 3), rest.dtype)
     x0[:, np.arange(len(rest) + 1) != token] = rest[None]
     x0[:, token] = placed
-    found = attractors_reached(system, jnp.asarray(x0), **options)
+    found = attractors_reached(system, jnp.asarray(x0), keep_states=False, **options)
     label = np.full((2, resolution, resolution), -1)
     label[0][inside], label[1][inside] = np.split(found.label, 2)
     return SphereMap(found.attractors, label, rows, token, rest, axes)
@@ -185,7 +185,7 @@ def slice_map(
     b, a = np.meshgrid(coordinate, coordinate, indexing="ij")
     w = a[..., None, None] * plane[0] + b[..., None, None] * plane[1]
     moved = displaced(x, w.reshape(-1, *x.shape), np.ones(w[..., 0, 0].size))
-    found = attractors_reached(system, jnp.asarray(moved, x.dtype), **options)
+    found = attractors_reached(system, jnp.asarray(moved, x.dtype), keep_states=False, **options)
     label = found.label.reshape(resolution, resolution)
     return SliceMap(found.attractors, label, float(extent), coordinate, x, plane[0], plane[1])
 

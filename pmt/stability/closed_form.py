@@ -19,6 +19,7 @@ from pmt.stability.eigenvalues import (
     block_eigenvalues,
     bounded_eigenvalues,
     concatenate,
+    strong_blocks,
 )
 from pmt.stability.jacobian import signed_attention, signed_factors
 from pmt.stability.spectrum import transverse
@@ -58,7 +59,7 @@ def signed_multipliers(
     matrix = np.eye(len(factors) * size) + matrix.reshape(len(factors) * size, -1)
     matrix = matrix / np.repeat(factors, size)[:, None]
     error = float(8 * eps * len(blocks) * np.linalg.norm(matrix))
-    return block_eigenvalues(matrix[None], np.any(weights > 0, axis=0), error, width=size)
+    return block_eigenvalues(matrix, strong_blocks(np.any(weights > 0, axis=0), size), error)
 
 
 @jax.jit
@@ -112,7 +113,6 @@ def _one_head(
     full: bool,
     eps: float,
 ) -> BoundedEigenvalues:
-    n = len(factors)
     steps = alpha * others.values
     size = 1.0 + abs(alpha) * np.abs(others.values)
     if full:
@@ -136,16 +136,35 @@ def _one_head(
         slack = abs(alpha) * others.radius[:, None] * own[None] + 8 * eps * size[:, None]
         radius = slack / factors[None] + 8 * eps * np.abs(values)
         return BoundedEigenvalues(values.reshape(-1), radius.reshape(-1))
-    matrices = np.eye(n)[None] + steps[:, None, None] * weights[None]
-    matrices = matrices / factors[None, :, None]
-    norm = np.linalg.norm(weights, 2)
+    return _masked(alpha, others, weights, factors, eps)
+
+
+def _masked(
+    alpha: float,
+    others: BoundedEigenvalues,
+    weights: np.ndarray,
+    factors: np.ndarray,
+    eps: float,
+) -> BoundedEigenvalues:
+    """The spectra of G⁻¹(I + alpha λ_l A) for every λ_l: problems of size n, one for each."""
+    # Conjugate λ_l have conjugate spectra, and equal ones the same: each is solved once.
+    below = others.values.imag < 0
+    chosen, which = np.unique(
+        np.where(below, others.values.conj(), others.values), return_inverse=True
+    )
+    uncertain = np.zeros(len(chosen))
+    np.maximum.at(uncertain, which, others.radius)
+    blocks, norm = strong_blocks(weights > 0), np.linalg.norm(weights, 2)
+    solved = []
+    for value, radius in zip(chosen, uncertain, strict=True):
+        # A real matrix is solved at a third of the cost.
+        step = alpha * (value if value.imag else value.real)
+        matrix = (np.eye(len(factors)) + step * weights) / factors[:, None]
+        error = abs(alpha) * radius + 8 * eps * (1.0 + abs(step))
+        solved.append(block_eigenvalues(matrix, blocks, error * norm / factors.min()))
     parts = [
-        block_eigenvalues(
-            matrix[None],
-            weights > 0,
-            (abs(alpha) * radius * norm + 8 * eps * scale * norm) / factors.min(),
-        )
-        for matrix, radius, scale in zip(matrices, others.radius, size, strict=True)
+        BoundedEigenvalues(found.values.conj() if lower else found.values, found.radius)
+        for found, lower in ((solved[at], lower) for at, lower in zip(which, below, strict=True))
     ]
     return concatenate(parts)
 

@@ -46,29 +46,33 @@ def bounded_eigenvalues(matrix: np.ndarray, perturbation: float) -> BoundedEigen
     return BoundedEigenvalues(values, np.minimum(first_order, elsner))
 
 
-def block_eigenvalues(
-    matrices: np.ndarray, pattern: np.ndarray, perturbation: float, width: int = 1
-) -> BoundedEigenvalues:
-    """Eigenvalues of matrices that are zero outside ``pattern``, by strongly connected blocks.
+def strong_blocks(pattern: np.ndarray, width: int = 1) -> list[np.ndarray]:
+    """The rows of the diagonal blocks of matrices that are zero outside ``pattern``.
 
-    Ordering the tokens by the strongly connected components of the pattern makes each matrix block
-    triangular, so its spectrum is the union over the diagonal blocks. A causal pattern has blocks
-    of one token: no eigenproblem, no Jordan block.
+    Ordering the tokens by the strongly connected components of the pattern makes each such matrix
+    block triangular, so its spectrum is the union over the diagonal blocks. A causal pattern has
+    blocks of one token: no eigenproblem, no Jordan block.
 
     Args:
-      matrices: shape ``(p, n * width, n * width)``, token-major.
       pattern: boolean ``(n, n)``, which token acts on which.
-      perturbation: uncertainty of every matrix in the 2-norm.
-      width: size of the part that belongs to one token.
+      width: size of the part of a matrix that belongs to one token; matrices are token-major.
     """
     _, labels = connected_components(pattern, directed=True, connection="strong")
-    parts = []
-    for label in range(labels.max() + 1):
-        tokens = np.flatnonzero(labels == label)
-        rows = (tokens[:, None] * width + np.arange(width)[None]).reshape(-1)
-        blocks = matrices[:, rows[:, None], rows[None, :]]
-        parts += [bounded_eigenvalues(block, perturbation) for block in blocks]
-    return concatenate(parts)
+    members = [np.flatnonzero(labels == label) for label in range(labels.max() + 1)]
+    return [(each[:, None] * width + np.arange(width)[None]).reshape(-1) for each in members]
+
+
+def block_eigenvalues(
+    matrix: np.ndarray, blocks: list[np.ndarray], perturbation: float
+) -> BoundedEigenvalues:
+    """Eigenvalues of a block triangular matrix from its diagonal blocks.
+
+    Args:
+      matrix: shape ``(m, m)``.
+      blocks: the rows of each, from ``strong_blocks``.
+      perturbation: uncertainty of the matrix in the 2-norm.
+    """
+    return concatenate([bounded_eigenvalues(matrix[np.ix_(b, b)], perturbation) for b in blocks])
 
 
 def concatenate(parts: list[BoundedEigenvalues]) -> BoundedEigenvalues:

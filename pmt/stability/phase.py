@@ -17,9 +17,15 @@ from jaxtyping import Array, Float
 from pmt.dynamics import SingleHead
 from pmt.errors import RequestError
 from pmt.numerics import AnyArray, require_count
+from pmt.parallel.devices import default_device
+from pmt.parallel.units import Payload, Report, Unit, split_units, united
+from pmt.parallel.workers import Workers
 from pmt.stability.basin import basin_fractions, check_seed
 from pmt.stability.conditions import exact_bipartite_margin, psi
 from pmt.stability.spectrum import bipartite_multipliers
+
+# Cells that a device runs one after the other.
+_CELLS = 4
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,7 @@ def phase_diagram(
     samples: int = 0,
     seed: int = 0,
     max_steps: int = 10_000,
+    workers: Workers | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> PhaseDiagram:
     """V = diag(1, ratio, *others), Q'K = θ v_1 v_1ᵀ, single head, full attention, over a grid.
@@ -84,10 +91,14 @@ def phase_diagram(
         seeds share their starts.
       seed: see there, 0 to 2³² − 1.
       max_steps: budget of each run.
-      progress: called with 1 for every cell of sampled runs.
+      workers: devices and hosts that divide the cells, each run by one of them whole, and where
+        finished cells are kept; all local devices if None. They change nothing in the result, and
+        every process gets the same.
+      progress: called with the number of cells whose runs have just ended, or with 0.
 
     Raises:
       RequestError: a grid or a number outside these bounds.
+      IncompleteError: another host stopped.
     """
     columns, rows = np.asarray(theta, np.float64), np.asarray(ratio, np.float64)
     _check(columns, rows, split, alpha, others, samples)
@@ -100,7 +111,8 @@ def phase_diagram(
     unclear = (np.abs(radius - 1.0) <= 1e3 * epsilon) | (np.abs(margin) <= 1e3 * epsilon)
     wrong = ((radius < 1.0) != (margin > 0)) & ~unclear
     shares = np.full((4, len(rows), len(columns)), np.nan)
-    for cell in range(rows.size * columns.size if samples else 0):
+
+    def share_of(cell: int, report: Report) -> tuple[float, ...]:
         i, j = divmod(cell, columns.size)
         found = basin_fractions(
             phase_system(columns[j], rows[i], alpha, others),
@@ -109,11 +121,24 @@ def phase_diagram(
             seed=int(np.random.SeedSequence([seed, cell]).generate_state(1)[0]),
             max_steps=max_steps,
             verdicts=False,
+            # On the device of this unit.
+            workers=Workers((default_device(),)),
+            progress=lambda _done: report(0),
         )
         both = found.share("bipartite", where=lambda a: a.index == 0)
-        shares[:, i, j] = both.fraction, both.low, both.high, found.unresolved.fraction
-        if progress is not None:
-            progress(1)
+        report(1)
+        return both.fraction, both.low, both.high, found.unresolved.fraction
+
+    def work(_shared: Any, unit: Unit, report: Report) -> Payload:
+        cells = np.arange(*unit)
+        return {"cell": cells, "share": np.array([share_of(int(cell), report) for cell in cells])}
+
+    if samples:
+        units = split_units(0, rows.size * columns.size, _CELLS)
+        runs = (workers or Workers()).reduce(
+            "cells", work, None, units, united("cell"), progress or (lambda _done: None)
+        )
+        shares.reshape(4, -1)[:, runs["cell"]] = runs["share"].T
     fraction, low, high, unresolved = shares if samples else (None,) * 4
     return PhaseDiagram(
         theta=columns,

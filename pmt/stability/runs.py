@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import reduce
 from math import ceil
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,9 @@ from pmt.stability.tally import End, Seen, Tally
 _BLOCK = 64
 # Slots from which on idle ones are avoided at the end.
 _LARGE = 2048
+
+Record = Literal["places", "states"] | None
+"""What is kept of each run: nothing, where it ended, or its last state too."""
 
 # Kinds beside those of ``classify``.
 _CYCLE, _UNDEFINED, _NONFINITE = len(KINDS), len(KINDS) + 1, len(KINDS) + 2
@@ -53,7 +56,7 @@ class Runs:
       tolerance, max_period: as for ``basin_fractions``.
       chunk: number of slots.
       progress: called with the number of runs that have just ended.
-      record: whether ``recorded`` is filled.
+      record: what ``recorded`` is filled with.
       tally: where they ended.
       recorded: numbers of runs, the place where they ended, and their last states.
     """
@@ -66,7 +69,7 @@ class Runs:
     max_period: int
     chunk: int
     progress: Callable[[int], None] = lambda _done: None
-    record: bool = False
+    record: Record = None
     tally: Tally = field(default_factory=Tally)
     recorded: list[tuple[np.ndarray, End, np.ndarray]] = field(default_factory=list)
 
@@ -124,6 +127,7 @@ class Runs:
             numbers = [np.full(len(n), places[end]) for n, end, _ in self.recorded]
             found["place"] = np.concatenate([np.zeros(0, np.int64), *numbers])
             found["run"] = np.concatenate([self.none().number, *(n for n, _, _ in self.recorded)])
+        if self.record == "states":
             found["last"] = np.concatenate([self.none().x, *(x for _, _, x in self.recorded)])
         return found
 
@@ -175,7 +179,8 @@ class Runs:
         least = int(np.argmin(numbers))
         self.tally.count(end, Seen(len(numbers), int(numbers[least]), states[least].copy()))
         if self.record:
-            self.recorded.append((numbers, end, states))
+            kept = states if self.record == "states" else states[:0]
+            self.recorded.append((numbers, end, kept))
 
     def _count_late(self, late: list[Waiting]) -> None:
         """Looks for longer cycles where the budget ended."""

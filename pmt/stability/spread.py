@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from pmt.parallel.units import Payload, Report, Unit, split_units
+from pmt.parallel.units import Payload, Report, Unit, Work, split_units, union
 from pmt.parallel.workers import Workers
-from pmt.stability.runs import Runs, Waiting, add, ended, waiting_of
+from pmt.stability.runs import Record, Runs, Waiting, add, ended, waiting_of
 from pmt.stability.tally import Tally
 
 Starts = Callable[[np.ndarray], np.ndarray]
@@ -31,7 +31,7 @@ class RunSettings:
     Attributes:
       starts: makes, on the unit's device, the function from numbers to initial conditions.
       shape, max_steps, tolerance, max_period, chunk: as of ``Runs``.
-      record: whether the places and last states of all runs are kept.
+      record: what is kept of each run; as of ``Runs``.
     """
 
     starts: Callable[[], Starts]
@@ -40,7 +40,7 @@ class RunSettings:
     tolerance: float
     max_period: int
     chunk: int
-    record: bool = False
+    record: Record = None
 
     def runs(self, system: Any, report: Report) -> Runs:
         """Empty slots."""
@@ -76,16 +76,43 @@ def run_samples(
 def run_recorded(
     settings: RunSettings, system: Any, count: int, workers: Workers, report: Report
 ) -> list[Payload]:
-    """What every unit gives, with the places and last states of all runs from 0 to ``count``."""
+    """What every unit gives, with the places of runs 0 to ``count`` − 1; in every process."""
     pieces = []
     for units in _rounds(settings, 0, count):
-        found = workers.collect(_beginning(settings, units), system, units, report)
+        work = _apart(_beginning(settings, units))
+        found = _parts(workers.reduce("starts", work, system, units, union, report, _all_ended))
         waiting = Runs.none_of(settings.shape, found[0]["x"].dtype)
         for each in found:
             waiting = waiting.plus(waiting_of(each))
+        pieces += found
         rest, work = _leftover(settings, waiting)
-        pieces += found + (workers.collect(work, system, rest, report) if rest else [])
+        if rest:
+            name = f"startsrest-{units[0].first}-{units[-1].last}"
+            work = _apart(work)
+            pieces += _parts(workers.reduce(name, work, system, rest, union, report, _all_ended))
     return pieces
+
+
+def _apart(work: Work) -> Work:
+    """The same with its unit in the names of the arrays, so that units are put side by side."""
+
+    def named(shared: Any, unit: Unit, report: Report) -> Payload:
+        return {f"{unit.first}/{name}": a for name, a in work(shared, unit, report).items()}
+
+    return named
+
+
+def _parts(together: Payload) -> list[Payload]:
+    """What each unit gave, in the order of the units."""
+    parts: dict[int, Payload] = {}
+    for name, array in together.items():
+        first, _, of = name.partition("/")
+        parts.setdefault(int(first), {})[of] = array
+    return [parts[first] for first in sorted(parts)]
+
+
+def _all_ended(together: Payload) -> int:
+    return sum(ended(each) for each in _parts(together))
 
 
 def _rounds(settings: RunSettings, first: int, last: int) -> list[list[Unit]]:

@@ -8,17 +8,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from pmt.dynamics import SingleHead
-from pmt.experiments import AnalysisConfig, analysis_json, analyze
+from pmt.equilibria import consensus
+from pmt.experiments import AnalysisConfig, analysis_json, analyze, prompt_units
 from pmt.experiments.stripped import Stripped
 from pmt.parallel.units import split_units
 from pmt.parallel.workers import Workers
 from pmt.stability.basin import attractors_reached, basin_fractions, sample_starts
+from pmt.stability.escape import escape_radius
+from pmt.stability.phase import phase_diagram
 from tests.experiments.systems import random_stack
 
 # Ten units of 64 runs and a part of one; each leaves its last two runs to a unit of such runs.
 OPTIONS = {"chunk": 32, "max_steps": 512, "verdicts": False}
 SAMPLES = 660
-# Every layer on a device of its own, which takes the tokens through those before.
+# Every layer on a device of its own, which takes the tokens through those before, or every prompt.
 ANALYSIS = AnalysisConfig(prompts=3, tokens=4, draws=1)
 
 
@@ -28,6 +31,8 @@ def differing(devices: list[jax.Device]) -> list[str]:
         jnp.diag(jnp.array([1.0, -0.5])), jnp.diag(jnp.array([2.0, 0.0])), alpha=0.2
     )
     stack, fractions, reached, measured = random_stack(d=8), [], [], []
+    usual = prompt_units.CHUNK_TOKENS
+    radii, cells = [], []
     for some in (devices[:1], devices):
         workers = Workers(some)
         fractions.append(
@@ -35,21 +40,61 @@ def differing(devices: list[jax.Device]) -> list[str]:
         )
         x0 = sample_starts(1, np.arange(SAMPLES), 2, 2)
         reached.append(attractors_reached(system, x0, workers=workers, **OPTIONS))
-        measured.append(json.dumps(analysis_json(analyze(stack, ANALYSIS, workers=workers))))
+        radii.append(
+            escape_radius(
+                system,
+                consensus(system, 0, 2).x,
+                directions=160,
+                reach=3.0,
+                scan=2,
+                bisections=1,
+                chunk=32,
+                max_steps=512,
+                workers=workers,
+            )
+        )
+        cells.append(
+            phase_diagram(
+                # All runs end soon.
+                jnp.linspace(3.0, 5.0, 5),
+                jnp.array([0.0, 0.1]),
+                split=(1, 1),
+                others=(),
+                alpha=0.9,
+                samples=32,
+                workers=workers,
+            )
+        )
+        prompt_units.CHUNK_TOKENS = 4
+        measured.append(said_of(stack, workers))
+        prompt_units.CHUNK_TOKENS = usual
+    used, plain = plain_call(stack)
     found = {
         "fractions": fractions[0] == fractions[1] and len(fractions[0]["attractors"]) >= 3,
         "labels": np.array_equal(reached[0].label, reached[1].label),
         "states": reached[0].states.tobytes() == reached[1].states.tobytes(),
-        "layers": measured[0] == measured[1],
-        "used": devices_of_a_plain_call(stack) != set(),
+        "radii": same_fields(*radii) and np.isfinite(radii[0].lost).any(),
+        "cells": same_fields(*cells) and len(np.unique(cells[0].fraction)) > 3,
+        "prompts": measured[0] == measured[1],
+        "layers": plain == said_of(stack, Workers(devices[:1])),
+        "used": used != set(),
         "placed": moved(jax.device_put(stack, devices[0]), devices[3]) == {devices[3]},
         "dtype": reached[1].states.dtype == np.float64,
     }
     return [name for name, same in found.items() if not same]
 
 
-def devices_of_a_plain_call(stack):
-    """Where the stage is taken to if nobody says which devices there are."""
+def same_fields(one, other) -> bool:
+    """Whether all arrays and numbers of two results are equal."""
+    return all(np.array_equal(value, vars(other)[name]) for name, value in vars(one).items())
+
+
+def said_of(stack, workers=None):
+    return json.dumps(analysis_json(analyze(stack, ANALYSIS, workers=workers)))
+
+
+def plain_call(stack):
+    """Where the stage is taken to if nobody says which devices there are, and what is found."""
     found, real = set(), Stripped.on
 
     def seen(self, device):
@@ -58,10 +103,9 @@ def devices_of_a_plain_call(stack):
 
     Stripped.on = seen
     try:
-        analyze(stack, ANALYSIS)
+        return found, said_of(stack)
     finally:
         Stripped.on = real
-    return found
 
 
 def moved(stack, device):
