@@ -124,7 +124,7 @@ def eigenpairs(
     size = float(np.linalg.norm(f))
     chosen = sorted_indices(found.values, order, *step_of_order(alpha, exponent), size)
     values, conditions = found.values[chosen], found.conditions[chosen]
-    vectors = with_fixed_phase(found.vectors[:, chosen], values)
+    vectors = with_fixed_phase(found.vectors.T[chosen].T, values)
     if found.residuals is None:
         residuals = _residuals(f, values, vectors) / (size or 1.0)
     else:
@@ -361,15 +361,19 @@ def with_fixed_phase(vectors: np.ndarray, values: np.ndarray) -> np.ndarray:
     Those of real ``values`` are real, and those of a conjugate pair, positive imaginary part first,
     are conjugate.
     """
-    sizes = np.abs(vectors)
-    first = np.argmax(sizes >= _LARGEST * np.max(sizes, axis=0), axis=0)
-    columns = np.arange(len(values))
-    pivots = vectors[first, columns]
-    turned = vectors * (np.conj(pivots) / np.abs(pivots))
-    turned[first, columns] = np.abs(pivots)
-    turned = turned / np.linalg.norm(turned, axis=0)
-    turned[:, values.imag == 0] = turned[:, values.imag == 0].real
+    # In rows, and one of each pair: the arrays are large, and NumPy goes along rows.
+    leading = np.flatnonzero(values.imag >= 0)
+    rows = vectors.T[leading].astype(complex, copy=False)
+    squares = rows.real**2 + rows.imag**2
+    first = np.argmax(squares >= _LARGEST**2 * np.max(squares, axis=1, keepdims=True), axis=1)
+    pivots = rows[np.arange(len(rows)), first]
+    sizes, lengths = np.abs(pivots), np.sqrt(np.sum(squares, axis=1))
+    rows *= (np.conj(pivots) / (sizes * lengths))[:, None]
+    rows[np.arange(len(rows)), first] = sizes / lengths
+    rows.imag[values.imag[leading] == 0] = 0.0
+    turned = np.empty((len(values), vectors.shape[0]), complex)
+    turned[leading] = rows
     # Bit for bit the conjugate, which rounding alone would not give.
     second = np.flatnonzero(values.imag < 0)
-    turned[:, second] = np.conj(turned[:, second - 1])
-    return turned
+    turned[second] = np.conj(turned[second - 1])
+    return turned.T

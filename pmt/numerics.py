@@ -84,10 +84,9 @@ def require_finite(name: str, value: Any) -> None:
     array = np.asarray(value)
     if array.dtype.kind not in "fc" and str(array.dtype) != "bfloat16":
         return
-    bad = np.argwhere(
-        ~np.isfinite(array.astype(np.complex128 if array.dtype.kind == "c" else float))
-    )
-    if len(bad):
+    finite = np.isfinite(array if array.dtype.kind in "fc" else array.astype(float))
+    if not np.all(finite):
+        bad = np.argwhere(~finite)
         where = tuple(int(i) for i in bad[0])
         at = f" at index {where}" if where else ""
         raise RequestError(

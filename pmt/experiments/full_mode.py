@@ -9,6 +9,7 @@ norms and biases.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import jax
@@ -92,7 +93,14 @@ def analyze_full(
     config = replace(config, alpha=1.0, prompts=batch, tokens=n)
     stage = _Full(model, text)
     found = run_stage(
-        stage, config, text.present, progress, solver or Solver(), seen, workers or Workers()
+        stage,
+        config,
+        text.present,
+        progress,
+        solver or Solver(),
+        seen,
+        workers or Workers(),
+        partial(describe, model),
     )
     return replace(found, model=describe(model), texts=texts)
 

@@ -109,7 +109,14 @@ def analyze(
     config = config or AnalysisConfig()
     stage = Stripped(layers, config, tokens, present)
     found = run_stage(
-        stage, config, present, progress, solver or Solver(), seen, workers or Workers()
+        stage,
+        config,
+        present,
+        progress,
+        solver or Solver(),
+        seen,
+        workers or Workers(),
+        stage.identify if model is None else unseen,
     )
     return replace(found, model=model or stage.describe(found))
 
@@ -122,11 +129,13 @@ def run_stage(
     solver: Solver,
     seen: Callable[[LayerAnalysis], None],
     workers: Workers,
+    meanwhile: Callable[[], Any],
 ) -> Analysis:
     """The same for any stage; what the layers belong to is left to say.
 
     Args:
       stage, config, present, progress, solver, seen, workers: as in ``analyze``.
+      meanwhile: called by each device while the last eigenproblems are solved.
 
     Raises:
       RequestError: as ``analyze``.
@@ -151,6 +160,7 @@ def run_stage(
                     run.take(unit.first)
                     yield from run.measured()
                     unit = claim()
+                meanwhile()
                 ahead.finish()
             except (Exception, KeyboardInterrupt):
                 # What is known by then is kept.

@@ -135,6 +135,11 @@ class Stripped:
         del index
         return _finish(layer.alpha, x, update)
 
+    def identify(self) -> None:
+        """Ask of a checkpoint what takes long to say: the hash of its weights, which it keeps."""
+        if hasattr(self._layers, "dimensions"):
+            describe(self._layers)
+
     def describe(self, found: Analysis) -> ModelInfo:
         """What the layers say themselves."""
         if hasattr(self._layers, "dimensions"):

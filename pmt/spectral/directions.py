@@ -44,14 +44,16 @@ def all_directions(pairs: Eigenpairs, dtype: Any) -> Directions:
 
     The plane of a pair is span{Re v, Im v}, with an orthonormal basis from QR.
     """
-    basis = pairs.vectors.real.copy()
+    # One direction in a row until the end: the arrays are large.
+    vectors = pairs.vectors.T
+    basis = np.array(vectors.real, order="C")
     first = np.flatnonzero(pairs.values.imag > 0)
     if len(first):
-        v = pairs.vectors[:, first].T
+        v = vectors[first]
         planes = np.linalg.qr(np.stack([v.real, v.imag], axis=-1))[0]
-        basis[:, first], basis[:, first + 1] = planes[..., 0].T, planes[..., 1].T
+        basis[first], basis[first + 1] = planes[..., 0], planes[..., 1]
     return Directions(
-        basis=jnp.asarray(basis, dtype),
+        basis=jnp.asarray(basis.T, dtype),
         partner=jnp.asarray(pairs.partners),
         planar=jnp.asarray(~pairs.is_real),
     )
