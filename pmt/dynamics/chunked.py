@@ -3,12 +3,17 @@
 Every chunk makes all its steps before the next begins, with the step of ``pmt.dynamics.batched``.
 One compiled program serves chunks of any batch, so that another batch size compiles nothing, and
 the result of a start does not depend on how many others there are, as long as they are enough to
-be run in this way. JAX runs the dispatched chunks side by side on all cores.
+be run in this way. Chunks run side by side on all cores, each in a thread of Python that waits for
+it: JAX takes a loop whose length it does not know for a small matter, and a thread that dispatches
+one is held until it ends.
 """
 
+import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import jax
@@ -23,6 +28,7 @@ from pmt.dynamics.batched import ELEMENTWISE, MATRIX, Formulation, step
 from pmt.dynamics.outcome import Outcome
 from pmt.dynamics.systems import MultiHead, Oja, SingleHead
 from pmt.numerics import is_concrete
+from pmt.parallel.devices import callers_settings, default_device
 
 Observables = tuple[tuple[str, Callable[[Any, Array], Array]], ...]
 
@@ -34,8 +40,10 @@ _LARGEST_ELEMENTWISE = 16
 _MOST_HEADS = 16
 # Bytes that the arrays of one step may take: a part of a core's second-level cache.
 _CACHE = {ELEMENTWISE: 2**19, MATRIX: 2**20}
-# Chunks dispatched ahead of the one whose result is awaited.
-_AHEAD = 64
+# Chunks, for each thread, whose results may wait.
+_AHEAD = 4
+# Programs of which a chunk has been run, so that they are compiled.
+_BEGUN: set[Hashable] = set()
 # LLVM keeps to half of the registers' width unless told; without effect where they are narrower.
 # The cores are busy with chunks: threads inside an operation would only wait for each other.
 _OPTIONS = {"xla_cpu_prefer_vector_width": 512, "xla_cpu_multi_thread_eigen": False}
@@ -158,15 +166,52 @@ def _in_chunks(
 def _dispatched(
     run: Callable[..., Any], starts: np.ndarray, size: int, system: Any, more: tuple[Any, ...]
 ) -> Iterator[tuple[int, Any]]:
-    waiting: deque[tuple[int, Any]] = deque()
-    for at in range(0, len(starts), size):
+    settings, device = callers_settings(), default_device()
+
+    def answer(at: int) -> tuple[int, Any]:
         chunk = starts[at : at + size]
         if len(chunk) < size:
             chunk = np.concatenate([chunk, np.repeat(chunk[-1:], size - len(chunk), axis=0)])
-        waiting.append((at, run(system, chunk, *more)))
-        if len(waiting) > _AHEAD:
-            yield waiting.popleft()
-    yield from waiting
+        with settings(), jax.default_device(device):
+            return at, jax.block_until_ready(run(system, chunk, *more))
+
+    left = iter(range(0, len(starts), size))
+    program = _program(run, starts[:1], size, system, more)
+    if program not in _BEGUN:
+        # Alone, so that it is compiled once.
+        yield answer(next(left))
+        _BEGUN.add(program)
+    threads = min(_threads(), -(-len(starts) // size))
+    if threads < 2:
+        yield from map(answer, left)
+        return
+    pool = ThreadPoolExecutor(threads)
+    try:
+        begun: deque[Future[tuple[int, Any]]] = deque(
+            pool.submit(answer, at) for at in islice(left, _AHEAD * threads)
+        )
+        while begun:
+            yield begun.popleft().result()
+            begun.extend(pool.submit(answer, at) for at in islice(left, 1))
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _program(run: Any, start: np.ndarray, size: int, *given: Any) -> Hashable:
+    """What JAX compiles anew for, but for the caller's settings."""
+    leaves, structure = jax.tree.flatten(given)
+    shapes = tuple((np.shape(leaf), getattr(leaf, "dtype", type(leaf))) for leaf in leaves)
+    fixed = tuple(run.keywords.items()) if isinstance(run, partial) else ()
+    function = run.func if isinstance(run, partial) else run
+    return function, fixed, structure, shapes, size, start.shape, start.dtype
+
+
+def _threads() -> int:
+    """How many chunks of one device are at work at a time."""
+    known = getattr(os, "sched_getaffinity", None)
+    cores = (os.cpu_count() or 1) if known is None else len(known(0))
+    # Other devices that are parts of the same processor have threads of their own.
+    return max(1, cores // jax.local_device_count(backend="cpu"))
 
 
 @partial(jax.jit, static_argnames=("formulation",), compiler_options=_OPTIONS)

@@ -1,8 +1,8 @@
 """Units on the local devices: one thread a device, each running whole units one after the other."""
 
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -57,7 +57,7 @@ def run_on_devices(
     """
     events: SimpleQueue[Any] = SimpleQueue()
     stop = threading.Event()
-    settings = _callers_settings()
+    settings = callers_settings()
 
     def tell(done: int) -> None:
         if stop.is_set():
@@ -69,10 +69,7 @@ def run_on_devices(
 
     def serve(device: jax.Device) -> None:
         try:
-            with ExitStack() as stack:
-                for context, value in settings:
-                    stack.enter_context(context(value))
-                stack.enter_context(jax.default_device(device))
+            with settings(), jax.default_device(device):
                 here = jax.tree.map(lambda leaf: _moved(leaf, device), shared)
                 for finished in walk(here, next_unit, tell):
                     events.put(finished)
@@ -127,11 +124,22 @@ def _moved(leaf: Any, device: jax.Device) -> Any:
     return jax.device_put(leaf, device) if isinstance(leaf, jax.Array) else leaf
 
 
-def _callers_settings() -> list[tuple[Any, Any]]:
-    """What a context manager may have set for the calling thread alone."""
-    return [
+def callers_settings() -> Callable[[], AbstractContextManager[Any]]:
+    """What gives another thread the settings of this one, in a ``with`` statement.
+
+    They are what a context manager may have set for one thread alone: precision and random numbers.
+    """
+    settings: list[tuple[Any, Any]] = [
         (jax.enable_x64, _CONFIG.jax_enable_x64),
         (jax.default_matmul_precision, _CONFIG.jax_default_matmul_precision),
         (jax.threefry_partitionable, _CONFIG.jax_threefry_partitionable),
         (jax.default_prng_impl, _CONFIG.jax_default_prng_impl),
     ]
+
+    def there() -> AbstractContextManager[Any]:
+        with ExitStack() as stack:
+            for context, value in settings:
+                stack.enter_context(context(value))
+            return stack.pop_all()
+
+    return there

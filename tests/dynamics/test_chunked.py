@@ -1,6 +1,7 @@
 """Many starts in chunks: the plain formulation's numbers and codes, whatever the batch."""
 
 import dataclasses
+import threading
 from functools import partial
 
 import jax
@@ -138,6 +139,71 @@ def test_nothing_is_traced_again_for_another_batch_number_of_steps_or_tolerance(
     simulate(other, tokens(350, 5, 2), 4, keep="last", observables={})
     run_to_equilibrium(other, tokens(350, 5, 2), max_steps=5, tolerance=1e-3)
     assert len(traces) == made, "traced again"
+
+
+def test_chunks_are_at_work_side_by_side_but_the_first(monkeypatch):
+    monkeypatch.setattr(chunked, "_threads", lambda: 3)
+    together, order, alone = threading.Barrier(3), [], []
+
+    def run(system, chunk):
+        if not alone:
+            alone.append(threading.current_thread())
+        else:
+            together.wait(timeout=60)
+        return chunk.sum() + system
+
+    starts = np.arange(20.0).reshape(20, 1)
+    for at, answer in chunked._dispatched(run, starts, 3, 1.0, ()):
+        order.append(at)
+        rows = starts[at : at + 3]
+        assert answer == rows.sum() + (3 - len(rows)) * rows[-1, 0] + 1
+    assert order == list(range(0, 20, 3)) and alone == [threading.current_thread()]
+
+    # Of a program that has been run, the first chunk too has company.
+    order.extend(at for at, _ in chunked._dispatched(run, starts[:9], 3, 2.0, ()))
+    assert order[-3:] == [0, 3, 6]
+
+
+def test_an_error_in_one_chunk_is_raised_and_no_thread_stays(monkeypatch):
+    monkeypatch.setattr(chunked, "_threads", lambda: 2)
+    before = threading.active_count()
+
+    def run(system, chunk):
+        if chunk[0, 0] == 6:
+            raise ArithmeticError("the third")
+        return chunk
+
+    with pytest.raises(ArithmeticError, match="the third"):
+        list(chunked._dispatched(run, np.arange(90.0).reshape(90, 1), 3, None, ()))
+    assert threading.active_count() == before
+
+
+def test_numbers_and_programs_are_the_same_for_any_number_of_threads(monkeypatch):
+    """Settings of the calling thread alone hold in the others: else they would compile again."""
+    traces = []
+
+    def counted(*arguments):
+        traces.append(1)
+        return batched.step(*arguments)
+
+    monkeypatch.setattr(chunked, "step", counted)
+    found = []
+    with jax.enable_x64(False):
+        system = SingleHead(jnp.diag(jnp.array([1.0, -0.5, 0.2])), jnp.eye(3), alpha=0.5)
+        x = jnp.asarray(tokens(1600, 7, 3), jnp.float32)
+        for threads in (1, 3):
+            monkeypatch.setattr(chunked, "_threads", lambda threads=threads: threads)
+            found.append(simulate(system, x, 5, keep="last", observables={}))
+    assert len(x) > 3 * chunked.chunk_size(ELEMENTWISE, 7, 3, 4) and len(traces) == 1
+    assert found[0].x.dtype == jnp.float32
+    np.testing.assert_array_equal(found[0].x, found[1].x)
+
+
+def test_devices_that_share_a_processor_share_its_threads(monkeypatch):
+    monkeypatch.setattr(chunked.os, "sched_getaffinity", lambda _: set(range(6)), raising=False)
+    for devices, threads in ((1, 6), (2, 3), (8, 1)):
+        monkeypatch.setattr(jax, "local_device_count", lambda backend, n=devices: n)
+        assert chunked._threads() == threads
 
 
 def test_transformations_of_many_starts_go_on_working():
