@@ -127,7 +127,7 @@ class _Pairs:
         g[:, first], g[:, second] = both, apart * np.complex64(1j)
         step, rows = np.concatenate([g.real, g.imag[count - pairs :]]), _rows_of(chosen, kept, d)
         if count == kept:
-            # S⁻¹ (1 - G + ...); of the first step, since later ones are beyond its digits.
+            # S⁻¹ (1 - G + ...); steps of a few pairs are beyond its digits.
             self.inverse = self.inverse - self.inverse @ step
         self.vectors[rows] += step @ self.vectors.astype(np.float32)
         self.values[chosen] += moved
