@@ -13,7 +13,7 @@ cache of eigenproblems run once, compilation included. The peer's interpreter is
 PMT_BENCH_PEER_PYTHON, or this one where it has torch and transformers; without either the script
 does its layers in NumPy, and the row says so.
 
-``python -m benchmarks --only analysis``: about four minutes on two idle cores.
+``python -m benchmarks --only analysis``: about six minutes on two idle cores.
 """
 
 import json

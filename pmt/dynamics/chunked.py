@@ -9,11 +9,8 @@ one is held until it ends.
 """
 
 import os
-from collections import deque
 from collections.abc import Callable, Hashable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from itertools import islice
 from typing import Any
 
 import jax
@@ -29,6 +26,7 @@ from pmt.dynamics.outcome import Outcome
 from pmt.dynamics.systems import MultiHead, Oja, SingleHead
 from pmt.numerics import is_concrete
 from pmt.parallel.devices import callers_settings, default_device
+from pmt.parallel.pool import side_by_side
 
 Observables = tuple[tuple[str, Callable[[Any, Array], Array]], ...]
 
@@ -185,16 +183,9 @@ def _dispatched(
     if threads < 2:
         yield from map(answer, left)
         return
-    pool = ThreadPoolExecutor(threads)
-    try:
-        begun: deque[Future[tuple[int, Any]]] = deque(
-            pool.submit(answer, at) for at in islice(left, _AHEAD * threads)
-        )
-        while begun:
-            yield begun.popleft().result()
-            begun.extend(pool.submit(answer, at) for at in islice(left, 1))
-    finally:
-        pool.shutdown(cancel_futures=True)
+    work = (partial(answer, at) for at in left)
+    with side_by_side(work, threads, _AHEAD * threads) as answers:
+        yield from answers
 
 
 def _program(run: Any, start: np.ndarray, size: int, *given: Any) -> Hashable:

@@ -27,7 +27,7 @@ import numpy as np
 
 from pmt.dynamics import MultiHead
 from pmt.errors import RequestError
-from pmt.experiments.ahead import Ahead, Pool
+from pmt.experiments.ahead import Ahead
 from pmt.experiments.analysis import (
     NULLS,
     Analysis,
@@ -50,6 +50,7 @@ from pmt.experiments.stripped import prepare_layer as prepare_layer
 from pmt.linalg import one_thread_each
 from pmt.memory import Parts
 from pmt.parallel.devices import default_device
+from pmt.parallel.pool import Pool
 from pmt.parallel.units import Claim, Payload, Report, Unit, split_units, union
 from pmt.parallel.workers import Workers
 from pmt.spectral import (

@@ -14,7 +14,6 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from pmt.dynamics import MultiHead
-from pmt.experiments.ahead import side_by_side
 from pmt.experiments.nulls import (
     adding_up,
     gaussian_maps,
@@ -25,6 +24,7 @@ from pmt.experiments.nulls import (
     with_biases,
 )
 from pmt.numerics import einsum, on_host
+from pmt.parallel.pool import side_by_side
 
 T = TypeVar("T")
 

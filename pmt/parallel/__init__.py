@@ -10,6 +10,7 @@ takes nothing with it but the units that it had begun.
 
 - ``units``: the ranges, and how a unit's results are kept as bytes.
 - ``devices``: the local devices, one thread each.
+- ``pool``: threads for smaller pieces of work, and their answers in order.
 - ``store``: finished units in a folder, so that a stopped run is gone on with.
 - ``hosts``: several processes of one run, on JAX's distributed runtime.
 - ``runtime``: what of that runtime has no public name.

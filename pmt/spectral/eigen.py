@@ -118,7 +118,6 @@ def solve_all(
     """
     method: Method = "lapack"
     refused = None
-
     if accelerator is None:
         pairs = eigenpairs(matrix, order, alpha, _on_host)
     else:

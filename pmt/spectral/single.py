@@ -42,24 +42,22 @@ def _sgeev(*arguments: Any) -> int:
     """LAPACK's info. Everything goes by reference, as Fortran has it."""
     info = ctypes.c_int(0)
     held = [ctypes.c_int(each) if isinstance(each, int) else each for each in arguments]
-    passed = [
-        each.ctypes.data
-        if isinstance(each, np.ndarray)
-        else each
-        if isinstance(each, bytes)
-        else ctypes.addressof(each)
-        for each in held
-    ]
-    _routine("sgeev", 14)(*passed, ctypes.addressof(info))
+    _routine()(*map(_reference, held), ctypes.addressof(info))
     return info.value
 
 
+def _reference(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return value.ctypes.data
+    return value if isinstance(value, bytes) else ctypes.addressof(value)
+
+
 @cache
-def _routine(name: str, arguments: int) -> Callable[..., None]:
-    """One of LAPACK's, by its address in SciPy."""
+def _routine() -> Callable[..., None]:
+    """SGEEV, by its address in SciPy."""
     api = ctypes.pythonapi
     named, pointer = api.PyCapsule_GetName, api.PyCapsule_GetPointer
     named.restype, named.argtypes = ctypes.c_char_p, [ctypes.py_object]
     pointer.restype, pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
-    capsule = cython_lapack.__pyx_capi__[name]
-    return ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * arguments)(pointer(capsule, named(capsule)))
+    capsule = cython_lapack.__pyx_capi__["sgeev"]
+    return ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 14)(pointer(capsule, named(capsule)))

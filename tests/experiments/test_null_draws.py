@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from pmt.experiments import AnalysisConfig, analyze, layer_by_layer, null_draws, passage
-from pmt.experiments.ahead import side_by_side
 from pmt.experiments.null_draws import DeviceDraws, HostDraws
 from pmt.experiments.nulls import (
     attention_weights,
@@ -18,6 +17,7 @@ from pmt.experiments.nulls import (
     random_rotation,
     rotated_update,
 )
+from pmt.parallel.pool import side_by_side
 from tests.experiments.systems import random_stack
 from tests.experiments.test_nulls import tokens
 
