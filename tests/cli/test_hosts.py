@@ -18,7 +18,7 @@ from pmt.parallel import hosts as hosts_module
 from pmt.parallel.hosts import Hosts
 from pmt.parallel.units import split_units
 from tests.cli.two_processes import free_port, start_processes, stopped_after
-from tests.parallel.test_workers import Keys
+from tests.parallel.tools import Keys
 
 ROOT = Path(__file__).parents[2]
 # Units of 64 runs; those left over make units of 16.

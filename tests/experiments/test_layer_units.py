@@ -23,7 +23,7 @@ from pmt.parallel.workers import Workers
 from tests.experiments.systems import random_stack, stack_of
 from tests.experiments.test_full_mode import text_of
 from tests.models.conftest import DATA
-from tests.parallel.test_workers import Keys, twice
+from tests.parallel.tools import Keys, twice
 
 SMALL = AnalysisConfig(prompts=4, tokens=3, draws=2)
 # Of the five layers the first, third and last have the same weights.

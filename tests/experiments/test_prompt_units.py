@@ -31,7 +31,7 @@ from tests.experiments.systems import random_stack, stack_of
 from tests.experiments.test_full_mode import text_of
 from tests.experiments.test_layer_units import on_two_processes
 from tests.models.conftest import DATA
-from tests.parallel.test_workers import ignore, twice
+from tests.parallel.tools import ignore, twice
 from tests.test_memory import OUT_OF_MEMORY
 
 LAYERS, D = 4, 6

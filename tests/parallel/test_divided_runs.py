@@ -17,7 +17,7 @@ from pmt.stability.basin_map import slice_map, sphere_map
 from pmt.stability.escape import escape_radius
 from pmt.stability.phase import phase_diagram
 from pmt.stability.spread import _parts
-from tests.parallel.test_workers import Keys
+from tests.parallel.tools import Keys
 
 # Shapes of one program; each question makes several units.
 CHUNK = {"chunk": 32, "max_steps": 512, "tolerance": 1e-4}
