@@ -33,7 +33,7 @@ from pmt.spectral import (
 from pmt.spectral.squaring import basis_by_squaring
 
 # Raised whenever what a method returns for the same matrix changes.
-_VERSION = "pmt.eigen/5"
+_VERSION = "pmt.eigen/6"
 
 _MOST_BYTES = 10**10
 

@@ -8,10 +8,9 @@ random layers are; for any other, LAPACK in double precision has the answer.
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import lapack
 
 from pmt.linalg import ILL_CONDITIONED, Solved
-from pmt.spectral.single import eigenpairs_in_single
+from pmt.spectral.lapack import eigenpairs_in_single, inverse, pivots_in_single
 
 SMALLEST = 192
 """Below this d all eigenpairs take milliseconds, and there is little to gain."""
@@ -23,6 +22,8 @@ _ACCURATE = 1e-15
 _FAR = 0.25
 # Up to it the inverse of S follows S by a step of first order, to three digits.
 _NEAR = 0.03
+# Below it the inverse need not follow.
+_NO_STEP = 1e-4
 _MOST_CORRECTIONS = 6
 # Pivots so small, relative to the largest, are roundings: F has a null space.
 _NO_PIVOT = 1e-6
@@ -126,9 +127,9 @@ class _Pairs:
         both, apart = g[:, first] + g[:, second], g[:, first] - g[:, second]
         g[:, first], g[:, second] = both, apart * np.complex64(1j)
         step, rows = np.concatenate([g.real, g.imag[count - pairs :]]), _rows_of(chosen, kept, d)
-        if count == kept:
-            # S⁻¹ (1 - G + ...); steps of a few pairs are beyond its digits.
-            self.inverse = self.inverse - self.inverse @ step
+        if far > _NO_STEP:
+            # S⁻¹ (1 - G + ...).
+            self.inverse = self.inverse - self.inverse[:, rows] @ step
         self.vectors[rows] += step @ self.vectors.astype(np.float32)
         self.values[chosen] += moved
         return True
@@ -166,7 +167,7 @@ def _rows_of(chosen: np.ndarray, kept: int, d: int) -> np.ndarray | slice:
 
 def _has_null_space(f: np.ndarray) -> bool:
     """Of two dimensions or more, in which no basis is definite."""
-    pivots = np.abs(np.diagonal(lapack.sgetrf(f.astype(np.float32))[0]))
+    pivots = np.abs(pivots_in_single(f))
     return int(np.sum(pivots <= _NO_PIVOT * np.max(pivots))) > 1
 
 
@@ -178,12 +179,9 @@ def _in_single_precision(f: np.ndarray) -> _Pairs | None:
     values, rows = found
     reals, first = np.flatnonzero(values.imag == 0), np.flatnonzero(values.imag > 0)
     rows = rows[np.concatenate([reals, first, first + 1])].astype(np.float64)
-    try:
-        # In single precision the inverse would be too coarse to correct with.
-        inverse = np.linalg.inv(rows)
-    except np.linalg.LinAlgError:
-        return None
-    if not np.max(np.abs(inverse)) < ILL_CONDITIONED:
+    # In single precision the inverse would be too coarse to correct with.
+    turned = inverse(rows)
+    if turned is None or not np.max(np.abs(turned)) < ILL_CONDITIONED:
         return None
     kept = values[np.concatenate([reals, first])].astype(complex)
-    return _Pairs(kept, rows, inverse.astype(np.float32))
+    return _Pairs(kept, rows, turned.astype(np.float32))

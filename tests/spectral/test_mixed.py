@@ -1,15 +1,12 @@
 """Eigenpairs in single precision, refined: as good as those in double precision, or none."""
 
-import threading
-import time
-
 import numpy as np
 import pytest
 
 from pmt.linalg import by_lapack, eigenpairs
 from pmt.spectral import mixed, principal
+from pmt.spectral.lapack import eigenpairs_in_single
 from pmt.spectral.mixed import SMALLEST, solve_mixed
-from pmt.spectral.single import eigenpairs_in_single
 
 EPS = np.finfo(float).eps
 
@@ -144,8 +141,10 @@ def test_one_step_is_newtons(monkeypatch):
 
 def test_a_solver_that_fails_leaves_it_to_lapack(monkeypatch):
     f = gaussian(200)
-    monkeypatch.setattr(mixed, "eigenpairs_in_single", lambda f: None)
-    assert solve_mixed(f) is None
+    for name in ("eigenpairs_in_single", "inverse"):
+        with monkeypatch.context() as patch:
+            patch.setattr(mixed, name, lambda f: None)
+            assert solve_mixed(f) is None
     # One that answers with the same vector twice, and one that is far off, too.
     values, rows = eigenpairs_in_single(f)
     twice = np.concatenate([rows[:2], rows[:2], rows[4:]])
@@ -154,38 +153,3 @@ def test_a_solver_that_fails_leaves_it_to_lapack(monkeypatch):
     for wrong in (twice, far):
         monkeypatch.setattr(mixed, "eigenpairs_in_single", lambda f, rows=wrong: (values, rows))
         assert solve_mixed(f) is None
-
-
-def test_single_precision_against_numpy():
-    f = gaussian(150)
-    values, rows = eigenpairs_in_single(f)
-    assert (values.dtype, rows.dtype) == (np.complex64, np.float32)
-    vectors = rows.T.astype(complex)
-    first = np.flatnonzero(values.imag > 0)
-    assert np.array_equal(values[first + 1], np.conj(values[first]))
-    vectors[:, first] += 1j * rows.T[:, first + 1]
-    vectors[:, first + 1] = np.conj(vectors[:, first])
-    single = np.finfo(np.float32).eps
-    off = np.linalg.norm(f @ vectors - vectors * values, axis=0)
-    assert np.max(off) <= 10 * single * np.linalg.norm(f)
-    np.testing.assert_allclose(np.linalg.norm(vectors, axis=0), 1.0, atol=10 * single)
-    # What is asked about is left as it was.
-    assert np.array_equal(f, gaussian(150))
-
-
-def test_other_threads_run_meanwhile():
-    done = threading.Event()
-
-    def solve():
-        eigenpairs_in_single(gaussian(700))
-        done.set()
-
-    thread = threading.Thread(target=solve)
-    thread.start()
-    turns = 0
-    while not done.is_set():
-        turns += 1
-        time.sleep(0.001)
-    thread.join()
-    # It takes a tenth of a second and more; with Python's lock held there would be a turn or two.
-    assert turns > 10
