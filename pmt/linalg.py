@@ -115,7 +115,7 @@ def eigenpairs(
     # A power of two keeps every digit, and the squares in the norms from overflow and underflow.
     exponent = int(np.frexp(np.max(np.abs(f)))[1])
     f = np.ldexp(f, -exponent)
-    if np.array_equal(f, f.T):
+    if _is_symmetric(f):
         real_values, real_vectors = np.linalg.eigh(f)
         values, vectors = real_values.astype(complex), real_vectors.astype(complex)
         found = Solved(values, vectors, np.ones(len(values)))
@@ -158,7 +158,7 @@ def leading_basis(matrix: Any, order: Order = "real", alpha: float = 1.0) -> np.
     f = real_square(matrix)
     exponent = int(np.frexp(np.max(np.abs(f)))[1])
     f = np.ldexp(f, -exponent)
-    if np.array_equal(f, f.T):
+    if _is_symmetric(f):
         return None
     size = float(np.linalg.norm(f))
     values = np.linalg.eigvals(f).astype(complex)
@@ -230,8 +230,8 @@ def real_square(matrix: Any) -> np.ndarray:
         message = f"the matrix is {given.dtype}; layer matrices are real"
         raise RequestError(message)
     f = given.astype(np.float64)
-    bad = np.argwhere(~np.isfinite(f))
-    if len(bad):
+    if not np.all(np.isfinite(f)):
+        bad = np.argwhere(~np.isfinite(f))
         i, j = (int(index) for index in bad[0])
         message = (
             f"the matrix holds {f[i, j]} at ({i}, {j}), {len(bad)} non-finite entries in all; "
@@ -239,6 +239,11 @@ def real_square(matrix: Any) -> np.ndarray:
         )
         raise RequestError(message)
     return f
+
+
+def _is_symmetric(f: np.ndarray) -> bool:
+    # Most that are not differ in the first row.
+    return np.array_equal(f[0], f[:, 0]) and np.array_equal(f, f.T)
 
 
 def by_lapack(f: np.ndarray) -> Solved:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from copy import copy
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -115,7 +116,8 @@ class Binding:
             for rule in rules:
                 shape = tuple(self._slots[rule.parameter][1].shape)
                 view = rule.layout.view(array, shape)
-                filled[rule.parameter] = jnp.asarray(np.ascontiguousarray(view))
+                # jnp.asarray compiles a program for every shape, to copy.
+                filled[rule.parameter] = jax.device_put(np.ascontiguousarray(view))
         return filled, offenders
 
     def _match(self, table: Iterable[Rule]) -> None:

@@ -106,26 +106,20 @@ class _Pairs:
         """One step for some of the pairs; False where it would be a large one."""
         d, kept, count = len(self.vectors), len(self.values), len(chosen)
         pairs, reals = len(missed) - count, 2 * kept - d
-        first, second = slice(reals, kept), slice(kept, d)
         e = missed.astype(np.float32) @ self.inverse
         g = e[:count].astype(np.complex64)
         g.imag[count - pairs :] = e[count:]
-        # In terms of v and its conjugate: a Re v + b Im v = (a - ib)/2 v + (a + ib)/2 conj(v).
-        half, turned = g[:, first] / 2, g[:, second] * np.complex64(0.5j)
-        g[:, first], g[:, second] = half - turned, half + turned
-        values = np.concatenate([self.values, np.conj(self.values[first])]).astype(np.complex64)
-        gaps, own = values[chosen, None] - values, (np.arange(count), chosen)
+        own = (np.arange(count), chosen)
         moved = g[own].astype(complex)
-        gaps[own] = 1
+        values, lines = self.values.astype(np.complex64), slice(0, reals)
         with np.errstate(all="ignore"):
-            g /= gaps
-        g[own] = 0
+            g[:, lines] /= values[chosen, None] - values[lines]
+            moved[count - pairs :] = self._turn(g, chosen, pairs, values)
+        g[own[0][: count - pairs], chosen[: count - pairs]] = 0
         far = float(np.max(np.sum(np.abs(g), axis=1)))
         if not far <= _FAR:
             return False
         self.farthest = max(self.farthest, far)
-        both, apart = g[:, first] + g[:, second], g[:, first] - g[:, second]
-        g[:, first], g[:, second] = both, apart * np.complex64(1j)
         step, rows = np.concatenate([g.real, g.imag[count - pairs :]]), _rows_of(chosen, kept, d)
         if far > _NO_STEP:
             # S⁻¹ (1 - G + ...).
@@ -133,6 +127,33 @@ class _Pairs:
         self.vectors[rows] += step @ self.vectors.astype(np.float32)
         self.values[chosen] += moved
         return True
+
+    def _turn(
+        self, g: np.ndarray, chosen: np.ndarray, pairs: int, values: np.ndarray
+    ) -> np.ndarray:
+        """E to G in the columns of pairs, and E_ii of the last rows.
+
+        a Re v + b Im v is (a - ib)/2 v + (a + ib)/2 conj(v). The one part is divided by lam_i - lam
+        and the other by lam_i - conj(lam); with z = lam_i - Re lam and m = Im lam this takes a to
+        (z a + m b) / (z² + m²) and b to (z b - m a) / (z² + m²).
+        """
+        reals, kept = 2 * len(self.values) - len(self.vectors), len(self.values)
+        a, b = g[:, reals:kept], g[:, kept:]
+        own = np.arange(len(g) - pairs, len(g)), chosen[len(g) - pairs :] - reals
+        along, against = (a[own] - 1j * b[own]) / 2, (a[own] + 1j * b[own]) / 2
+        z, m = values[chosen, None] - values.real[reals:], values.imag[reals:]
+        shrunk = np.reciprocal(z * z + m * m)
+        z *= shrunk
+        shrunk *= m
+        turned = z * b
+        turned -= shrunk * a
+        a *= z
+        a += shrunk * b
+        b[:] = turned
+        # Of its own direction an eigenvector keeps what it has.
+        against /= 2j * m[own[1]]
+        a[own], b[own] = against, -1j * against
+        return np.asarray(along)
 
     def solved(self, residuals: np.ndarray) -> Solved | None:
         """All pairs, conjugate ones side by side; None for nearly dependent eigenvectors."""
