@@ -67,7 +67,7 @@ EigenFolder = Annotated[
     typer.Option(
         "--eigen-cache",
         metavar="DIR",
-        help="Where solved eigenproblems are kept, by content. [DIR of --out]/eigen",
+        help="Where eigenproblems and what null models showed are kept, by content. [DIR of --out]/eigen",
     ),
 ]
 

@@ -47,6 +47,10 @@ class AnalysisConfig:
         if self.draws < 1:
             raise RequestError(f"draws is {self.draws}; it must be at least 1")
 
+    def draws_of(self, null: str) -> int:
+        """How often that null model is drawn."""
+        return self.draws if null in self.nulls else 0
+
 
 @dataclass(frozen=True)
 class ModelInfo:
@@ -164,4 +168,4 @@ def describe(model: Any) -> ModelInfo:
 
 def count_of_steps(layers: int, config: AnalysisConfig) -> int:
     """What the calls that ``analyze`` makes of its ``progress`` add up to."""
-    return layers * (2 + config.draws * ("gaussian" in config.nulls))
+    return layers * (2 + config.draws_of("gaussian"))

@@ -3,6 +3,7 @@
 The name of a file is the SHA-256 of all that its numbers depend on: the matrix (bytes, dtype,
 shape), the order and step size, and the versions of the solvers. So a changed weight, an updated
 SciPy or another order finds nothing and solves anew; two models with a layer in common share it.
+Texts of any kind, such as what null models showed, are kept beside them in the same way.
 """
 
 import hashlib
@@ -18,13 +19,19 @@ from zipfile import BadZipFile
 import numpy as np
 import scipy
 
+from pmt.experiments.eigen_arrays import (
+    of_width,
+    pack_leading,
+    pack_principal,
+    unpack_leading,
+    unpack_principal,
+)
 from pmt.files import remove_leftovers, write_atomically
-from pmt.linalg import Eigenpairs, leading_basis
+from pmt.linalg import leading_basis
 from pmt.spectral import (
     LayerOperator,
     Leading,
     Principal,
-    Spectrum,
     eigen,
     layer_operators,
     principal,
@@ -51,7 +58,10 @@ class Solver:
     Attributes:
       solved: how many problems it has solved.
       accelerator: as given.
+      keeps: whether answers are kept.
     """
+
+    keeps = False
 
     def __init__(self, *, accelerator: Any = None) -> None:
         self.solved, self.accelerator = 0, accelerator
@@ -87,6 +97,19 @@ class Solver:
             found = leading_basis(matrix, order, alpha)
         return principal(matrix, order, alpha).basis if found is None else found
 
+    def name(self, arrays: tuple[np.ndarray, ...], *asked: str) -> str:
+        """What names a text to be kept, from all that it depends on."""
+        del arrays, asked
+        return ""
+
+    def recall(self, name: str) -> str | None:
+        """The text that was kept under that name; None where there is none."""
+        del name
+        return None
+
+    def keep(self, name: str, text: str) -> None:
+        """Keep a text under a name that ``name`` gave."""
+
     def left_singular(self, matrix: np.ndarray) -> np.ndarray:
         """The left singular vector ``(d, 1)`` of the largest singular value, to a sign."""
         self.solved += 1
@@ -112,6 +135,8 @@ class EigenCache(Solver):
     Raises:
       OSError: a folder that cannot be made, unless ``optional``.
     """
+
+    keeps = True
 
     def __init__(
         self,
@@ -139,10 +164,10 @@ class EigenCache(Solver):
         solve = super().principal
         return self._known(
             path,
-            _unpack,
+            unpack_principal,
             lambda: solve(matrix, order, alpha),
             # What the accelerator could not do now it may do another time.
-            lambda found: None if found.fallback is not None else _pack(found),
+            lambda found: None if found.fallback is not None else pack_principal(found),
         )
 
     def leading(self, operator: LayerOperator, count: int, order: str, alpha: float) -> Leading:
@@ -152,12 +177,9 @@ class EigenCache(Solver):
         solve = super().leading
         return self._known(
             path,
-            _unpack_leading,
+            unpack_leading,
             lambda: solve(operator, count, order, alpha),
-            lambda found: (
-                _pack_common(found)
-                | {"vectors": found.vectors, "products": np.array(found.products)}
-            ),
+            pack_leading,
         )
 
     def basis(
@@ -169,7 +191,7 @@ class EigenCache(Solver):
         solve = super().basis
         return self._known(
             path,
-            lambda found: _of_width(found["basis"]),
+            lambda found: of_width(found["basis"]),
             lambda: solve(matrix, order, alpha, krylov=krylov),
             lambda basis: {"basis": basis},
         )
@@ -180,10 +202,23 @@ class EigenCache(Solver):
         solve = super().left_singular
         return self._known(
             path,
-            lambda found: _of_width(found["basis"]),
+            lambda found: of_width(found["basis"]),
             lambda: solve(matrix),
             lambda basis: {"basis": basis},
         )
+
+    def name(self, arrays: tuple[np.ndarray, ...], *asked: str) -> str:
+        """As of the class above; with the versions of the solvers, and where they run."""
+        return str(self._path(arrays, *asked, *self._where()))
+
+    def recall(self, name: str) -> str | None:
+        """As of the class above."""
+        found: str | None = self._read(Path(name), lambda kept: str(kept["text"]))[0]
+        return found
+
+    def keep(self, name: str, text: str) -> None:
+        """As of the class above."""
+        self._write(Path(name), {"text": np.array(text)})
 
     def _where(self) -> tuple[str, ...]:
         """What names the solver in a file's name; nothing for LAPACK."""
@@ -210,26 +245,36 @@ class EigenCache(Solver):
         solve: Callable[[], Any],
         pack: Callable[[Any], dict[str, np.ndarray] | None],
     ) -> Any:
+        known, readable = self._read(path, read)
+        if known is not None:
+            return known
+        found = solve()
+        arrays = pack(found)
+        if arrays is not None and readable:
+            self._write(path, arrays)
+        return found
+
+    def _read(
+        self, path: Path, read: Callable[[Mapping[str, np.ndarray]], Any]
+    ) -> tuple[Any, bool]:
+        """What a file holds, or None; and whether it may be replaced."""
         try:
             # Opened here, since NumPy does not close what it cannot read.
             with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
                 known = read({name: archive[name] for name in archive.files})
             _mark_as_used(path)
         except FileNotFoundError:
-            pass
+            return None, True
         except _DAMAGED:
             # Not by us, whose files are whole.
             _remove(path)
+            return None, True
         except OSError:
             # No permission or a failing disk: it may be as good as ever.
-            return solve()
-        else:
-            return known
-        found = solve()
-        arrays = pack(found)
-        if arrays is None:
-            return found
+            return None, False
+        return known, True
 
+    def _write(self, path: Path, arrays: dict[str, np.ndarray]) -> None:
         def fill(stream: BinaryIO) -> None:
             # The arrays by name, which NumPy's annotations cannot say beside its own options.
             np.savez(stream, **arrays)  # type: ignore[arg-type]
@@ -239,7 +284,6 @@ class EigenCache(Solver):
         except OSError:
             if not self._optional:
                 raise
-        return found
 
 
 def user_cache(*, accelerator: Any = None) -> Solver:
@@ -291,79 +335,3 @@ def _remove(path: Path) -> None:
 @cache
 def _solvers() -> tuple[str, ...]:
     return (f"numpy {np.__version__}", f"scipy {scipy.__version__}")
-
-
-def _of_width(basis: np.ndarray) -> np.ndarray:
-    if basis.ndim != 2 or basis.shape[1] not in (1, 2):
-        message = f"a basis of shape {basis.shape}"
-        raise ValueError(message)
-    return basis
-
-
-def _pack(found: Principal) -> dict[str, np.ndarray]:
-    """Arrays of plain numbers; of a conjugate pair the real and the imaginary part of one."""
-    packed = found.pairs.vectors.real.copy()
-    first = np.flatnonzero(found.values.imag > 0)
-    packed[:, first + 1] = found.pairs.vectors.imag[:, first]
-    return _pack_common(found) | {"packed": packed}
-
-
-def _pack_common(found: Spectrum) -> dict[str, np.ndarray]:
-    def optional(number: Any) -> np.ndarray:
-        return np.array([] if number is None else [number])
-
-    return {
-        "values": found.values,
-        "residuals": found.residuals,
-        "conditions": found.conditions,
-        "basis": found.basis,
-        "plane": np.zeros((0, 0)) if found.plane is None else found.plane,
-        "order": np.array(found.order),
-        "alpha": np.array(found.alpha),
-        "case": np.array(found.case),
-        "gap": optional(found.gap),
-        "second": optional(found.second),
-        "collinearity": optional(found.collinearity),
-        "method": np.array(found.method),
-        "fallback": np.array(found.fallback or ""),
-    }
-
-
-def _unpack(found: Mapping[str, np.ndarray]) -> Principal:
-    values, packed = found["values"], found["packed"]
-    vectors = packed.astype(complex)
-    first = np.flatnonzero(values.imag > 0)
-    vectors[:, first + 1] = 0
-    vectors[:, first] = packed[:, first]
-    vectors.imag[:, first] = packed[:, first + 1]
-    vectors[:, first + 1] = np.conj(vectors[:, first])
-    pairs = Eigenpairs(values, vectors, found["residuals"], found["conditions"])
-    return Principal(**_unpack_common(found), pairs=pairs)
-
-
-def _unpack_leading(found: Mapping[str, np.ndarray]) -> Leading:
-    return Leading(
-        **_unpack_common(found), vectors=found["vectors"], products=int(found["products"])
-    )
-
-
-def _unpack_common(found: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    def optional(name: str) -> float | None:
-        return float(found[name][0]) if len(found[name]) else None
-
-    second = optional("second")
-    return {
-        "values": found["values"],
-        "residuals": found["residuals"],
-        "conditions": found["conditions"],
-        "order": str(found["order"]),
-        "alpha": float(found["alpha"]),
-        "case": int(found["case"]),
-        "gap": optional("gap"),
-        "basis": _of_width(found["basis"]),
-        "second": None if second is None else int(second),
-        "plane": found["plane"] if found["plane"].size else None,
-        "collinearity": optional("collinearity"),
-        "method": str(found["method"]),
-        "fallback": str(found["fallback"]) or None,
-    }

@@ -37,6 +37,7 @@ from pmt.experiments.analysis import (
     count_of_steps,
 )
 from pmt.experiments.eigen_cache import Solver
+from pmt.experiments.known_nulls import KnownNulls
 from pmt.experiments.layer_units import Facts, as_analysis, as_payload, read_layers
 from pmt.experiments.null_draws import DeviceDraws, HostDraws, null_draws, turn
 from pmt.experiments.nulls import attention_weights
@@ -213,10 +214,13 @@ class _Run:
         self._present = present
         self._there = None if present is None else jnp.asarray(present)
         self._ahead, self._progress, self._solver = ahead, progress, solver
+        self._known = partial(KnownNulls.of, stage, config, solver, present)
         self._schedule = [stage.block(index) for index in range(stage.depth)]
         self._last = {block: index for index, block in enumerate(self._schedule)}
         self._blocks: dict[int, Block] = {}
         self._begun: set[int] = set()
+        # Blocks whose draws' eigenproblems are begun: none are where what they show is known.
+        self._drawn_blocks: set[int] = set()
         self._measured: list[tuple[Unit, Payload]] = []
         self._parts = Parts()
         self._dtype: Any = None
@@ -232,7 +236,11 @@ class _Run:
             self._ahead.add(
                 self._problem(layer, index), partial(self._keep, block), self._key(block, "own")
             )
-        self._drawn = 0 if first else self._config.draws
+        known = self._known(layer, x, index)
+        new = known.nulls is None and block not in self._drawn_blocks
+        if new:
+            self._drawn_blocks.add(block)
+        self._drawn = 0 if new else self._config.draws
         passage = Passage(
             index=index,
             block=block,
@@ -241,6 +249,7 @@ class _Run:
             before=x,
             after=x,
             present=self._present,
+            null=known.nulls,
         )
         # Once, also where the null models pass in parts.
         step = cache(partial(self._way.step, index, layer))
@@ -254,9 +263,9 @@ class _Run:
             for draws in zip(*(p.rotated for p in parts), strict=True)
         ]
         has = {"biases": layer.has_biases, "rotary": layer.rotary is not None}
-        self._ahead.after(partial(self._measure, passage, layer.query.shape[0], **has))
-        if not first:
-            self._progress(1 + _draws("gaussian", self._config))
+        self._ahead.after(partial(self._measure, passage, known, layer.query.shape[0], **has))
+        if done := (not first) + (not new) * self._config.draws_of("gaussian"):
+            self._progress(done)
 
     def measured(self) -> Iterator[tuple[Unit, Payload]]:
         """What has been measured since it was last asked for."""
@@ -291,7 +300,7 @@ class _Run:
     ) -> "_Passed":
         """Some of the prompts through the null models, and all through the layer meanwhile."""
         passed, x = _Passed(), passage.before
-        if self._config.nulls:
+        if self._config.nulls and passage.null is None:
             # All of them are not copied.
             x = x if rows == slice(0, len(x)) else x[rows]
             read = self._stage.read(passage.index, x)
@@ -308,7 +317,7 @@ class _Run:
 
     def _draws_begun(self, draws: HostDraws | DeviceDraws) -> AbstractContextManager[Iterator[Any]]:
         """The Gaussian draws and then the rotated ones; F of the first is summed up once."""
-        gaussian, rotated = (range(_draws(null, self._config)) for null in NULLS)
+        gaussian, rotated = (range(self._config.draws_of(null)) for null in NULLS)
         asked: list[Callable[[], Any]] = [
             partial(draws.gaussian, draw, summed=draw >= self._drawn) for draw in gaussian
         ]
@@ -326,7 +335,7 @@ class _Run:
     ) -> None:
         """The tokens under every draw; its eigenproblem is begun."""
         finish = partial(self._stage.finish, passage.index, layer)
-        for draw in range(_draws("gaussian", self._config)):
+        for draw in range(self._config.draws_of("gaussian")):
             update, matrix = next(answers)
             passed.gaussian.append(finish(x, jnp.asarray(update)))
             if matrix.size:
@@ -362,13 +371,17 @@ class _Run:
         self._blocks[block].gaussian.append(basis)
         self._progress(1)
 
-    def _measure(self, passage: Passage, heads: int, *, biases: bool, rotary: bool) -> None:
+    def _measure(
+        self, passage: Passage, known: KnownNulls, heads: int, *, biases: bool, rotary: bool
+    ) -> None:
         block, x = self._blocks[passage.block], passage.after
         first = mean_distance(passage.before, self._present) if passage.index == 0 else None
         sizes = [size for size in (self._parts.size, self._way.at_once) if size is not None]
         facts = Facts.of(x, heads, biases, rotary, first, min(sizes, default=None))
         unit = Unit(passage.index, passage.index + 1)
-        self._measured.append((unit, as_payload(measure(passage, block), facts)))
+        layer = measure(passage, block)
+        known.keep(layer.null)
+        self._measured.append((unit, as_payload(layer, facts)))
         if block.last == passage.index:
             del self._blocks[passage.block]
         self._progress(1)
@@ -385,7 +398,3 @@ class _Passed:
 def _joined(parts: Sequence[jax.Array]) -> Any:
     """One array; on the host where there are several, since the device is short of memory."""
     return parts[0] if len(parts) == 1 else np.concatenate([np.asarray(part) for part in parts])
-
-
-def _draws(null: str, config: AnalysisConfig) -> int:
-    return config.draws if null in config.nulls else 0

@@ -53,6 +53,7 @@ class Passage:
       gaussian: the states after it under each draw of that null model.
       rotated: under each draw of the other with the rotation R, the states before and after it as
         Rᵀ x. Their alignment with a direction v of the layer is that of the states with R v.
+      null: what the null models show, where it is known without those states.
     """
 
     index: int
@@ -64,13 +65,14 @@ class Passage:
     present: np.ndarray | None = None
     gaussian: list[Any] = field(default_factory=list)
     rotated: list[tuple[Any, Any]] = field(default_factory=list)
+    null: dict[str, NullAlignment] | None = None
 
 
 def measure(passage: Passage, block: Block) -> LayerAnalysis:
     """The statistics of one layer."""
     own, (before, after) = block.spectrum, (passage.before, passage.after)
     d, present = before.shape[-1], passage.present
-    null = {}
+    null = dict(passage.null or {})
     if passage.gaussian:
         moved = zip(block.gaussian, passage.gaussian, strict=True)
         null["gaussian"] = _null([(basis, before, x) for basis, x in moved], present)
