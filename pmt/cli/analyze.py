@@ -89,7 +89,8 @@ EigenFolder = Annotated[
     typer.Option(
         "--eigen-cache",
         metavar="DIR",
-        help="Where eigenproblems and what null models showed are kept, by content. [~/.cache/pmt/eigen, 10 GB]",
+        help="Where eigenproblems and what null models showed are kept, by content. "
+        "[~/.cache/pmt/eigen, 10 GB]",
     ),
 ]
 Mode = Annotated[

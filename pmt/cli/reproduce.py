@@ -67,7 +67,8 @@ EigenFolder = Annotated[
     typer.Option(
         "--eigen-cache",
         metavar="DIR",
-        help="Where eigenproblems and what null models showed are kept, by content. [DIR of --out]/eigen",
+        help="Where eigenproblems and what null models showed are kept, by content. "
+        "[DIR of --out]/eigen",
     ),
 ]
 
