@@ -9,9 +9,11 @@ import json
 import math
 import os
 import secrets
+import shutil
 import stat
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from pathlib import Path
@@ -23,7 +25,7 @@ Content = bytes | str | Callable[[BinaryIO], object]
 
 _MARKER = ".pmt-output.json"
 TEMPORARY_START = ".pmt-tmp-"
-_HOUR = 3600.0
+_HOUR, _MINUTE = 3600.0, 60.0
 
 
 def write_atomically(path: str | os.PathLike[str], content: Content) -> Path:
@@ -194,6 +196,47 @@ def remove_leftovers(folder: str | os.PathLike[str], *, below: bool = True) -> i
         except OSError:
             # Renamed or removed meanwhile, or another user's.
             continue
+    return removed
+
+
+@contextmanager
+def held_folder(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """A temporary folder that `remove_leftover_folders` leaves alone until the end of the block."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        # Some systems do not open folders.
+        yield
+        return
+    try:
+        _lock(descriptor)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def remove_leftover_folders(folder: str | os.PathLike[str]) -> int:
+    """Remove the temporary folders in a folder that killed processes left, as `remove_leftovers`.
+
+    One of the last minute is left alone: its owner may be about to hold it.
+
+    Returns:
+      How many there were.
+    """
+    removed = 0
+    for path in Path(folder).glob(f"{TEMPORARY_START}*"):
+        try:
+            age = time.time() - path.stat().st_mtime
+            descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
+        except OSError:
+            continue
+        try:
+            held = _lock(descriptor)
+            if age > (_HOUR if held is None else _MINUTE) and held is not False:
+                shutil.rmtree(path, ignore_errors=True)
+                removed += 1
+        finally:
+            os.close(descriptor)
     return removed
 
 

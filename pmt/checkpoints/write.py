@@ -5,6 +5,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, BinaryIO
@@ -22,7 +23,12 @@ from pmt.checkpoints.header import (
     is_unicode,
 )
 from pmt.errors import RequestError
-from pmt.files import prepare_output_directory, write_json
+from pmt.files import (
+    held_folder,
+    prepare_output_directory,
+    remove_leftover_folders,
+    write_json,
+)
 
 Tensor = np.ndarray | Callable[[], np.ndarray]
 
@@ -77,14 +83,19 @@ def write_checkpoint(
     replaced = target.parent / f".pmt-old-{unique}"
     try:
         _require_free(target, overwrite)
+        remove_leftover_folders(target.parent)
+        # A file in the way has a sentence of its own there; any other error is to name the target.
+        with suppress(FileExistsError, NotADirectoryError):
+            os.makedirs(temporary)
         prepare_output_directory(temporary, writer=WRITER)
-        _write_config(temporary, config)
-        _Shards(temporary, metadata, max_shard_bytes).write(_pairs(tensors))
-        for name, source in sources.items():
-            shutil.copyfile(source, temporary / name)
-        _keep_others(target, temporary)
-        _force_to_disk(temporary)
-        _put_in_place(temporary, target, replaced)
+        with held_folder(temporary):
+            _write_config(temporary, config)
+            _Shards(temporary, metadata, max_shard_bytes).write(_pairs(tensors))
+            for name, source in sources.items():
+                shutil.copyfile(source, temporary / name)
+            _keep_others(target, temporary)
+            _force_to_disk(temporary)
+            _put_in_place(temporary, target, replaced)
     except OSError as error:
         raise RequestError(
             f"cannot write the checkpoint {target}: {error.strerror or error}; it is as it was "

@@ -1,5 +1,6 @@
 """`pmt steer`: turn a layer's tokens to a direction by a rank-one edit, and measure it."""
 
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -27,6 +28,7 @@ from pmt.cli.options import (
     start_backend,
 )
 from pmt.cli.screen import progress, show
+from pmt.cli.steer_delta import refuse_others, write_changed
 from pmt.cli.steer_lines import NEAR_ENOUGH, screen_parts
 from pmt.errors import RequestError
 from pmt.files import prepare_output_directory, write_json
@@ -84,7 +86,7 @@ Read = Annotated[
     typer.Option(
         "--read",
         help="Read vector: the target (paper; signs differ), the tokens' mean, or one fitted so "
-        "that all tokens get the same sign.",
+        "that as many tokens as can be get the same sign.",
     ),
 ]
 ReadFile = Annotated[
@@ -193,7 +195,20 @@ def steer(
     }
     at_most_one({"--apply": apply, "--revert": revert, **sources})
     if apply is not None or revert is not None:
-        return _write_changed(model, apply, revert, base, out, overwrite, found)
+        plain = {"--read": read != "target", "--mode": mode != "stripped"}
+        plain |= {"--order": order != "real", "--dtype": dtype != "float32"}
+        flags = {"--precompensate": precompensate, "--all-layers": all_layers}
+        flags |= {"--untie-last": untie_last, "--no-spectra": no_spectra}
+        flags |= {"--delta-only": delta_only, "--seed": seed != 0}
+        others: dict[str, Any] = {
+            **strengths,
+            "--layer": layer,
+            "--read-file": read_file,
+            "--tokens": tokens,
+        }
+        others |= {"--text": text, "--json": json, "--device": device}
+        refuse_others(others | {name: given or None for name, given in (plain | flags).items()})
+        return write_changed(model, apply, revert, base, out, overwrite, found)
     chosen = _exactly_one(sources)
     asked = _exactly_one(strengths)
     at_most_one({"--all-layers": all_layers, "--untie-last": untie_last})
@@ -202,6 +217,11 @@ def steer(
     folder = None
     if out is not None:
         folder = prepare_output_directory(out, writer=_WRITER, overwrite=overwrite)
+        if delta_only and (folder / "model").exists() and not overwrite:
+            raise RequestError(
+                f"{folder} holds an edited model, and --delta-only would leave it beside another "
+                "edit; choose another folder, or give --overwrite"
+            )
     start_backend(device, dtype)
     from pmt.experiments.steer import SteerConfig
     from pmt.models import from_pretrained
@@ -269,14 +289,14 @@ def _run(
         for name, path in own.items()
         if name != "text"
     }
-    text, source = None, None
+    read, source = None, None
     if own["text"] is not None:
-        text, source = plain_text.load_texts(own["text"]), str(own["text"])
+        source = str(own["text"])
+        read = plain_text.read_own(model, plain_text.load_texts(own["text"]))
     elif plain_text.can_read(model):
         decoder = model.head is not None and model.layer(0).attention.causal
         text = plain_text.paragraphs() if decoder else plain_text.sentences()
-        source = plain_text.SOURCE
-    read = None if text is None else plain_text.read_tokens(model, text)
+        read, source = plain_text.read_tokens(model, text), plain_text.SOURCE
     with progress("steps", total=count_of_pieces(model, config)) as advance:
         result = steer(model, aim.vector, config, **given, text=read, progress=advance)
     return result, aim, source
@@ -330,6 +350,11 @@ def _write(
     from pmt.models.editing import steered
 
     delta = result.delta
+    # What is left of another run in this folder would stand beside this one's.
+    for name in ("steer.json", "delta.safetensors", "steering.png", "steering.svg"):
+        (folder / name).unlink(missing_ok=True)
+    if delta is None or delta_only:
+        shutil.rmtree(folder / "model", ignore_errors=True)
     if delta is not None:
         if not delta_only:
             with steered(model, result.layer - 1, result.edit, result.cast.dtype):
@@ -338,39 +363,3 @@ def _write(
     figures.save(steering(result), folder, "steering")
     # Last, so that a folder with it is complete.
     write_json(folder / "steer.json", found)
-
-
-def _write_changed(
-    model: str,
-    apply: Path | None,
-    revert: Path | None,
-    base: str | None,
-    out: Path | None,
-    overwrite: bool,
-    found: dict[str, Any],
-) -> int:
-    """`--apply` and `--revert`: a checkpoint with an edit more or less, and nothing measured."""
-    if out is None:
-        raise RequestError("--apply and --revert write a checkpoint; give --out DIR")
-    if (base is not None) != (revert is not None):
-        raise RequestError(
-            "--revert needs --base, the checkpoint before the edit, whose tensor it puts back "
-            "after its hash was checked; --apply needs MODEL only"
-        )
-    from pmt.checkpoints import locate
-    from pmt.checkpoints.delta import apply_delta, read_delta, revert_delta
-    from pmt.models.editing import companion_files
-
-    checkpoint = locate(model, **found)
-    copy = companion_files(checkpoint)
-    if apply is not None:
-        written = apply_delta(checkpoint, read_delta(apply), out, copy=copy, overwrite=overwrite)
-        show(f"the checkpoint with the edit is in {written}")
-        return Status.DONE
-    if revert is not None and base is not None:
-        before = locate(base, **found | {"revision": None})
-        written = revert_delta(
-            checkpoint, read_delta(revert), before, out, copy=copy, overwrite=overwrite
-        )
-        show(f"the checkpoint without the edit is in {written}")
-    return Status.DONE

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
 # A requested alignment that is missed by more was not reached.
 NEAR_ENOUGH = 0.02
+# Beyond this tangent a first order in 1/c says nothing.
+_FIRST_ORDER = 0.3
 
 
 def screen_parts(result: "Steering", source: str) -> list["str | Table"]:
@@ -25,6 +27,7 @@ def screen_parts(result: "Steering", source: str) -> list["str | Table"]:
         f"{result.cast.dtype} loses {_share(result.cast.relative)} of it",
         f"alignment with the target after the layer: {result.before:.4f} before, "
         f"{result.after:.4f} with the edit{_asked(result)}",
+        *_shared(result),
         *_condition(result),
         _signs(result),
         *_transfer(result),
@@ -54,7 +57,19 @@ def _asked(result: "Steering") -> str:
     if wanted is None:
         return ""
     near = abs(result.after - wanted) <= NEAR_ENOUGH
-    return f" ({wanted:g} was asked for{'' if near else ', and was missed'})"
+    return f" ({wanted:.10g} was asked for{'' if near else ', and was missed'})"
+
+
+def _shared(result: "Steering") -> list[str]:
+    """Of weights that several layers have, what becomes of the tokens after the last of them."""
+    if not result.config.all_layers or result.layer == len(result.steered):
+        return []
+    last = result.steered[-1]
+    return [
+        f"other layers have the weights of layer {result.layer} and are edited too; after the last "
+        f"layer the alignment is {last.target.rho_after:.4f}, while what stands here is after "
+        f"layer {result.layer}"
+    ]
 
 
 def _condition(result: "Steering") -> list[str]:
@@ -62,11 +77,14 @@ def _condition(result: "Steering") -> list[str]:
     edit, response = result.edit, result.edit.response
     if response is None:
         return []
-    tilt = (
-        "no eigenvector of F' need be near w (zᵀw = 0)"
-        if edit.tilt is None
-        else f"an eigenvector of F' is at tan {edit.tilt:.3g} from w (to first order in 1/c)"
-    )
+    if edit.strength == 0:
+        tilt = "with c = 0 nothing is turned"
+    elif edit.tilt is None:
+        tilt = "no eigenvector of F' need be near w (zᵀw = 0)"
+    elif edit.tilt <= _FIRST_ORDER:
+        tilt = f"an eigenvector of F' is at tan {edit.tilt:.3g} from w (to first order in 1/c)"
+    else:
+        tilt = "c is too small for an eigenvector of F' to be near w"
     return [f"c |κ| > |y| for {response.share_dominated(edit.strength):.1%} of the tokens; {tilt}"]
 
 
@@ -75,10 +93,16 @@ def _signs(result: "Steering") -> str:
     if share == 1:
         side = "+" if result.positive_after == 1 else "-"
         return f"all tokens end on the side of {side}w"
-    return (
+    said = (
         f"{result.positive_after:.1%} of the tokens end on the side of +w and the rest on that of "
-        "-w: the sign is that of kappa, token by token; --read fit fixes it"
+        "-w: the sign is that of c κ + wᵀy, token by token"
     )
+    response = result.edit.response
+    if response is not None and response.share_dominated(result.edit.strength) < 1:
+        return f"{said}, and where c |κ| is not above |y| the edit does not decide it"
+    if result.read == "fit":
+        return f"{said}, and no read vector was found that gives κ one sign"
+    return f"{said}; --read fit looks for the read vector that gives κ one sign"
 
 
 def _transfer(result: "Steering") -> list[str]:
@@ -96,7 +120,7 @@ def _preimage(result: "Steering") -> list[str]:
         return []
     verdict = "a preimage was found" if found.found else "no preimage was found"
     bound = "unknown" if found.bound is None else f"{found.bound:.3g}"
-    holds = "holds" if found.condition_holds else "does not hold"
+    holds = "holds" if found.condition_holds else "is not shown"
     return [
         f"pre-compensation: {verdict}; the rest of the layer maps the best direction to the target "
         f"with cosine {found.cosine:.4f} (residual {found.residual:.2e}), the target itself with "

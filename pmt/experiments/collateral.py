@@ -11,11 +11,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from pmt.errors import RequestError
 from pmt.models import Tokens
-from pmt.models.partial import read_out, run_layers
+from pmt.models.partial import is_pre_norm, read_out, run_layers
+from pmt.numerics import AnyArray
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,8 @@ class Cost:
       alignment: mean |cos| of the states that leave the layer with the target.
       positive: share of tokens whose cosine is positive.
       kl: mean over positions of KL(unedited || changed) of the next token, in nats.
-      perplexity: exp of the mean negative log-likelihood of the next token.
+      perplexity: exp of the mean negative log-likelihood of the next token; None where no text has
+        a second token, so that there is nothing to predict.
       similarity_change: mean |change| of the cosine similarity over pairs of sentences.
       similarity_rank: Spearman's correlation of the similarities before and after; None where all
         similarities are equal.
@@ -61,7 +64,12 @@ class Readout:
         self._before = self._output(state)
 
     def cost(self, method: str, dose: float, state: jax.Array, target: np.ndarray) -> Cost:
-        """What changing the state that leaves the layer does."""
+        """What changing the state that leaves the layer does.
+
+        Raises:
+          RequestError: a norm reads a state too large for its dtype (see `run_within_range`), or
+            the output is not finite.
+        """
         present = self._tokens.present
         wide = np.asarray(state, np.float64)
         length = np.linalg.norm(wide, axis=-1)
@@ -85,7 +93,9 @@ class Readout:
                     self._before, after, jnp.asarray(self._tokens.ids), jnp.asarray(present)
                 )
             )
-            return Cost(**shared, kl=kl, perplexity=float(np.exp(min(loss, 700.0))))
+            predicted = bool(present[:, 1:].any())
+            perplexity = float(np.exp(min(loss, 700.0))) if predicted else None
+            return Cost(**shared, kl=kl, perplexity=perplexity)
         one, other = (_similarities(self._pooled(x)) for x in (self._before, after))
         rank = None
         if len(one) > 1 and np.ptp(one) > 0 and np.ptp(other) > 0:
@@ -97,8 +107,8 @@ class Readout:
         return Cost(**shared, similarity_change=change, similarity_rank=rank)
 
     def _output(self, state: jax.Array) -> jax.Array:
-        stop = len(self._model.schedule)
-        rest = run_layers(self._model, state, self._tokens.present, self._index + 1, stop)
+        start, stop = self._index + 1, len(self._model.schedule)
+        rest = run_within_range(self._model, state, self._tokens.present, start, stop)
         final, logits = read_out(self._model, rest[-1] if rest else state, logits=self.causal)
         return final if logits is None else logits
 
@@ -106,6 +116,59 @@ class Readout:
         present = self._tokens.present[..., None]
         total = (np.asarray(final, np.float64) * present).sum(axis=1)
         return total / present.sum(axis=1)
+
+
+def run_within_range(
+    model: Any, x: Float[AnyArray, "batch n d"], present: Any, start: int, stop: int
+) -> list[Float[Array, "batch n d"]]:
+    """The states after layers ``start`` to ``stop`` - 1, if their norms can read what they get.
+
+    A norm sums d squares. Where they overflow it returns zero or its bias, which is finite and
+    wrong, so that max |x| must not exceed sqrt(M / d), M the dtype's largest number. In pre-norm
+    models the norms read the states between the layers and, within a layer, a state that differs
+    from the next of those by the output of a feed-forward block of normed states. In post-norm
+    models they read x + Attention(x).
+
+    Args:
+      model: in full mode.
+      x: the states that enter layer ``start``, from 0.
+      present: ``(batch, n)``, False for padding.
+      start, stop: as for `pmt.models.partial.run_layers`.
+
+    Raises:
+      RequestError: a larger state, or one that is not finite.
+    """
+    states = run_layers(model, x, present, start, stop)
+    entering = [jnp.asarray(x), *states]
+    if is_pre_norm(model):
+        for layer, state in enumerate(entering, start):
+            _require_squares(state, layer)
+    else:
+        there = jnp.asarray(present)
+        for index in range(start, stop):
+            attended = _attended(model.layer(index), entering[index - start], there)
+            _require_squares(attended, index + 1)
+    return states
+
+
+def _require_squares(state: Float[Array, "batch n d"], layer: int) -> None:
+    largest = float(jnp.max(jnp.abs(state)))
+    most = float(np.sqrt(float(jnp.finfo(state.dtype).max) / state.shape[-1]))
+    # Written so that NaN is refused too.
+    if not largest <= most:
+        raise RequestError(
+            f"the states at layer {layer} have entries of up to {largest:.3g}, and above "
+            f"{most:.3g} the squares that a norm sums overflow {state.dtype}; give a smaller "
+            "strength, or --dtype float64"
+        )
+
+
+@nnx.jit
+def _attended(
+    block: Any, x: Float[Array, "batch n d"], present: Bool[Array, "batch n"]
+) -> Float[Array, "batch n d"]:
+    """What the first norm of post-norm blocks reads."""
+    return jax.vmap(lambda text, there: text + block.attention(text, there))(x, present)
 
 
 @jax.jit

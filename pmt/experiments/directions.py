@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from pmt.errors import RequestError
-from pmt.experiments.plain_text import read_tokens
+from pmt.experiments.plain_text import read_own
 from pmt.experiments.tokens import load_tokens
 from pmt.models.heads import Decode
 from pmt.models.partial import embed, run_layers
@@ -82,7 +82,7 @@ def from_difference(
 ) -> Direction:
     """The mean state of one set of prompts minus that of another, as they leave a layer.
 
-    In full mode; tokens weigh equally, special ones included.
+    In full mode; tokens weigh equally, special ones included. The texts are read whole.
 
     Args:
       model: with a tokenizer.
@@ -90,11 +90,12 @@ def from_difference(
       toward, away: the texts.
 
     Raises:
-      RequestError: a model without a tokenizer, a text without tokens, equal means.
+      RequestError: a model without a tokenizer, a text without tokens or longer than the model
+        can read, more texts than fit into memory, equal means.
     """
     means = []
     for texts in (toward, away):
-        tokens = read_tokens(model, texts)
+        tokens = read_own(model, texts)
         (*_, state) = run_layers(model, embed(model, tokens), tokens.present, 0, index + 1)
         means.append(np.asarray(state, np.float64)[tokens.present].mean(axis=0))
     vector = means[0] - means[1]

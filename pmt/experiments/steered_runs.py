@@ -7,6 +7,7 @@ import numpy as np
 
 from pmt.dynamics import MultiHead
 from pmt.errors import RequestError
+from pmt.experiments.collateral import run_within_range
 from pmt.experiments.dose_response import Curve, dose_response
 from pmt.experiments.layer_by_layer import advance, prepare_layer
 from pmt.experiments.tokens import prepare_tokens, random_tokens
@@ -120,11 +121,15 @@ class FullRun:
         return edit.at(self._strength(edit, target, config.alignment))
 
     def states(self, edit: Edit | None, stored: np.dtype) -> list[jax.Array]:
-        """All of them, the embeddings first."""
+        """All of them, the embeddings first.
+
+        Raises:
+          RequestError: the edit makes them too large for their dtype.
+        """
         depth = len(self.model.schedule)
 
         def rest() -> list[jax.Array]:
-            return run_layers(self.model, self._before[-1], self.present, self.index, depth)
+            return run_within_range(self.model, self._before[-1], self.present, self.index, depth)
 
         if edit is None:
             return [*self._before, *rest()]
@@ -142,12 +147,17 @@ class FullRun:
         return np.divide(state @ target, length, out=np.zeros_like(length), where=length > 0)
 
     def leaving(self, edit: Edit | None, stored: Any) -> jax.Array:
-        """The states that leave the layer."""
+        """The states that leave the layer.
+
+        Raises:
+          RequestError: the edit makes them too large for their dtype.
+        """
 
         def one() -> jax.Array:
-            return run_layers(
+            (state,) = run_within_range(
                 self.model, self._before[-1], self.present, self.index, self.index + 1
-            )[0]
+            )
+            return state
 
         if edit is None:
             return one()

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullLocator, ScalarFormatter
 
 from pmt.experiments.collateral import Cost
 from pmt.experiments.steer import Steering
@@ -30,8 +30,8 @@ def steering(result: Steering) -> Figure:
     """Above: alignment, its increment and the share of increases over layers, with and without the
     edit, for the target and for each layer's principal direction, filled with and open without the
     edit, and the mean over all eigendirections. Below: alignment against the strength, predicted
-    (line, with its stated error) and measured (points), beside activation addition; and the cost
-    of both on plain text, at equal alignment.
+    (line, with its stated error; in full mode before the feed-forward block) and measured (points),
+    beside activation addition; and the cost of both on plain text, at equal alignment.
     """
     with styled():
         rows = 1 + bool(result.curve is not None or result.costs)
@@ -65,7 +65,10 @@ def _panels(figure: SubFigure, result: Steering) -> None:
         face = "white" if "--" in style else color
         for axis, name in ((left, "rho_after"), (middle, "delta_rho"), (right, "p_increase")):
             values = [getattr(each, name) for each in found]
-            axis.plot(index, values, style, color=color, label=label, ms=size, mfc=face)
+            # A marker at the edge of the axis is drawn whole.
+            axis.plot(
+                index, values, style, color=color, label=label, ms=size, mfc=face, clip_on=False
+            )
     left.set(ylabel="alignment ρ after the layer", ylim=(0, 1.03))
     middle.set(ylabel="increment Δρ")
     right.set(ylabel="share P of increases", ylim=(-0.02, 1.02))
@@ -78,15 +81,16 @@ def _panels(figure: SubFigure, result: Steering) -> None:
 
 
 def _doses(figure: SubFigure, result: Steering) -> None:
-    count = (result.curve is not None) + 2 * bool(result.costs)
-    axes = list(np.atleast_1d(figure.subplots(1, count)))
+    axes = list(np.atleast_1d(figure.subplots(1, 1 + 2 * bool(result.costs))))
     if result.curve is not None:
         _curve(axes.pop(0), result)
+    else:
+        _full_mode_doses(axes.pop(0), result)
     if not result.costs:
         _legend(figure)
         return
     chosen, none, *compared = result.costs
-    decoder = none.perplexity is not None
+    decoder = none.kl is not None
     quantities: tuple[tuple[str, Callable[[Cost], float | None]], ...] = (
         (
             ("KL of the next token (nats)", lambda cost: cost.kl),
@@ -112,11 +116,46 @@ def _doses(figure: SubFigure, result: Steering) -> None:
                 axis.plot(*zip(*points, strict=True), marker, color=color, label=name)
         last = value(chosen)
         if last is not None:
-            axis.plot([chosen.alignment], [last], "*", color=BLACK, ms=9, label="this edit")
+            point = [chosen.alignment], [last]
+            axis.plot(*point, "*", color=BLACK, ms=9, label="this edit", clip_on=False)
         axis.set(xlabel="alignment ρ in full mode, on text", ylabel=label, xlim=(0, 1))
-        if decoder and label == "perplexity":
+        if label == "perplexity" and none.perplexity is None:
+            axis.set_yticks([])
+            axis.annotate(
+                "no token follows another", (0.5, 0.5), xycoords="axes fraction", ha="center"
+            )
+        elif label == "perplexity":
             axis.set_yscale("log")
+            low, high = axis.get_ylim()
+            if high < 10 * low:
+                # Within a decade powers of ten are no labels.
+                axis.yaxis.set_major_locator(MaxNLocator(4))
+                axis.yaxis.set_major_formatter(ScalarFormatter(useOffset=False))
+                axis.yaxis.set_minor_locator(NullLocator())
     _legend(figure)
+
+
+def _full_mode_doses(axis: Axes, result: Steering) -> None:
+    """The doses at which the cost was measured, and what is left of them behind the FFN."""
+    _, _, *compared = result.costs
+    response, largest = result.edit.response, abs(result.edit.strength)
+    for name, color, marker, method in (
+        ("edit, measured", GREEN, "o", "edit"),
+        ("activation addition", BLUE, "D-", "addition"),
+    ):
+        points = [(abs(cost.dose), cost.alignment) for cost in compared if cost.method == method]
+        if points:
+            axis.plot(*zip(*points, strict=True), marker, color=color, label=name)
+    doses = [abs(cost.dose) for cost in compared if cost.method == "edit" and cost.dose]
+    if response is not None and doses:
+        c = np.geomspace(min(doses) / 2, 2 * max(*doses, largest), 100)
+        sign = -1 if result.edit.strength < 0 else 1
+        predicted = [response.alignment(sign * each) for each in c]
+        axis.plot(c, predicted, ls=DASHED, color=GREEN, label="edit, predicted before the FFN")
+    if largest:
+        axis.plot([largest], [result.after], "*", color=BLACK, ms=9, label="this edit")
+    axis.set(xscale="log", ylim=(0, 1.03), xlabel="strength |c|, or s")
+    axis.set_ylabel("mean ρ, full mode, on text")
 
 
 def _legend(figure: SubFigure) -> None:

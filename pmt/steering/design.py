@@ -157,20 +157,26 @@ def _read_vector(
         raise RequestError(f"the read vector {read!r} comes from tokens; give the tokens too")
     if read == "mean":
         return unit("the mean of the tokens", tokens.mean, d)
-    return unit("the fitted read vector", stacked.T @ _fit(tokens), d)
+    return unit("the fitted read vector", _fit(tokens, stacked), d)
 
 
-def _fit(tokens: Attended) -> np.ndarray:
-    """a with alpha aᵀ m_i about the same positive number for all tokens."""
+def _fit(tokens: Attended, stacked: np.ndarray) -> np.ndarray:
+    """Vᵀ a with alpha aᵀ m_i about the same positive number for all tokens."""
     mixed = tokens.mixed[tokens.present] * np.sign(tokens.alpha)
     squares, vectors = np.linalg.eigh(mixed.T @ mixed)
+    # With biases m_i need not be zero where V is.
+    if not (stacked.any() and squares[-1] > 0):
+        raise RequestError(
+            "the value weights V see nothing of the tokens, so that no read vector can be fitted "
+            "to them; choose another read vector, or another layer"
+        )
     along = vectors.T @ mixed.sum(axis=0)
     for ridge in _RIDGES:
         a = vectors @ (along / (squares + ridge**2 * squares[-1]))
         kappa = mixed @ a
         if kappa.min() > _CLEAR * np.median(kappa):
             break
-    return a
+    return stacked.T @ a
 
 
 def _strength(

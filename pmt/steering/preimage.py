@@ -57,11 +57,12 @@ class Preimage:
 
     @property
     def condition_holds(self) -> bool | None:
-        """Whether |FFN(x)| < |x|, so that N(x + FFN(x)) is onto with N the l2 norm; else unknown.
+        """True where |FFN(x)| < |x|, so that N(x + FFN(x)) is onto with N the l2 norm; else None.
 
-        With gains and biases in the norms, as in real models, this is no proof.
+        An upper bound above 1 disproves nothing. With gains and biases in the norms, as in real
+        models, even True is no proof.
         """
-        return None if self.bound is None else self.bound < 1
+        return True if self.bound is not None and self.bound < 1 else None
 
 
 def precompensate(

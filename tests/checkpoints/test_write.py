@@ -13,6 +13,7 @@ from safetensors.numpy import load_file, save
 
 from pmt.checkpoints import locate, write_checkpoint
 from pmt.errors import RequestError
+from pmt.files import held_folder
 
 CONFIG = {"model_type": "bert", "hidden_size": 4, "nested": {"a": [1, 2.5, None, True]}}
 INDEX = "model.safetensors.index.json"
@@ -328,3 +329,25 @@ def test_two_copies_of_one_name(tmp_path):
     assert "another file of the checkpoint has the name vocab.txt" in refused(
         tmp_path / "new", copy=both
     )
+
+
+def test_fault_74_folders_that_killed_writers_left_are_removed_and_those_of_others_kept(tmp_path):
+    folders = {name: tmp_path / f".pmt-tmp-{name}" for name in ("dead", "held", "new")}
+    for name, folder in folders.items():
+        folder.mkdir()
+        (folder / "spool").write_bytes(b"half of a model")
+        if name != "new":
+            os.utime(folder, (0, 0))
+    with held_folder(folders["held"]):
+        write_checkpoint(tmp_path / "model", config=CONFIG, tensors=arrays())
+        assert not folders["dead"].exists()
+        assert folders["held"].exists() and folders["new"].exists()
+    # What its writer let go of goes with the next.
+    write_checkpoint(tmp_path / "model", config=CONFIG, tensors=arrays(), overwrite=True)
+    assert not folders["held"].exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"model", folders["new"].name}
+
+
+def test_fault_77_a_place_that_cannot_be_written_to_is_named_as_it_was_given():
+    with pytest.raises(RequestError, match="cannot write the checkpoint /proc/none: "):
+        write_checkpoint("/proc/none", config=CONFIG, tensors=arrays())

@@ -75,7 +75,8 @@ def test_a_second_analysis_solves_nothing_again(tmp_path, monkeypatch):
     assert analyze(*call) == 0
     first = found(tmp_path / "r.json")
     kept = {path.name: path.read_bytes() for path in (tmp_path / "cache/pmt/eigen").iterdir()}
-    assert len(kept) == 3 * (1 + AnalysisConfig().draws)
+    # Of every layer its own eigenproblem, those of the draws, and what the null models showed.
+    assert len(kept) == 3 * (2 + AnalysisConfig().draws)
     # Whoever asks for them.
     monkeypatch.setattr("pmt.spectral.eigen.solve_all", None)
     monkeypatch.setattr("pmt.experiments.eigen_cache.leading_basis", None)

@@ -122,7 +122,13 @@ def test_a_shared_layer_is_refused_or_untied(one_sentence, capsys):
         ((TINY, "--apply", "d"), "give --out DIR"),
         ((TINY, "--revert", "d", "--out", "x"), "--revert needs --base"),
         ((TINY, "--apply", "none", "--out", "x"), "cannot read none"),
-        ((TINY, *AIM, "--c", 3, "--out", "/proc/none"), "cannot"),
+        ((TINY, "--apply", "d", "--out", "x", "--c", 5, "--layer", 2), "leave out --c, --layer"),
+        ((TINY, "--apply", "d", "--out", "x", "--json", "j"), "leave out --json"),
+        (
+            (TINY, "--revert", "d", "--base", TINY, "--out", "x", "--mode", "full", "--delta-only"),
+            "leave out --mode, --delta-only",
+        ),
+        ((TINY, *AIM, "--c", 3, "--out", "/proc/none"), "cannot write to the folder /proc/none"),
         ((TINY, *AIM, "--c", 3, "--json", "/nowhere/at/all.json"), "cannot write"),
     ],
 )
@@ -153,10 +159,7 @@ def test_fault_73_a_full_disk_leaves_nothing_half_written(monkeypatch, one_sente
 
 
 def test_fault_74_an_interrupt_leaves_nothing_half_written(monkeypatch, one_sentence):
-    def stop(*_, **__):
-        raise Interrupted("stopped by SIGTERM; no file was left half-written")
-
-    monkeypatch.setattr("pmt.figures.save", stop)
+    monkeypatch.setattr("pmt.figures.save", _stopped)
     assert steer(*QUICK, "--out", "out", "--delta-only") == 3
     assert "stopped by SIGTERM" in one_sentence()
     # A folder without steer.json is not complete, and what is in it is whole.
@@ -164,7 +167,57 @@ def test_fault_74_an_interrupt_leaves_nothing_half_written(monkeypatch, one_sent
         ".pmt-output.json",
         "delta.safetensors",
     }
-    monkeypatch.undo()
+
+
+def test_a_second_edit_in_one_folder_leaves_nothing_of_the_first(monkeypatch, one_sentence, capsys):
+    assert steer(*QUICK, "--out", "out") == 0
+    kept = {path: path.read_bytes() for path in Path("out").rglob("*") if path.is_file()}
+    other = (TINY, *AIM, "--c", 50, "--no-spectra", "--out", "out")
+    capsys.readouterr()
+    assert steer(*other, "--delta-only") == 2
+    assert "--delta-only would leave it beside another edit" in one_sentence()
+    assert {p: p.read_bytes() for p in Path("out").rglob("*") if p.is_file()} == kept
+    with monkeypatch.context() as patch:
+        patch.setattr("pmt.figures.save", _stopped)
+        assert steer(*other) == 3
+    # The first one's numbers would be taken for those of the second one's model.
+    names = {path.name for path in Path("out").iterdir()}
+    assert names == {".pmt-output.json", "delta.safetensors", "model"}
+    assert steer(*other, "--delta-only", "--overwrite") == 0
+    assert not Path("out/model").exists()
+    assert json.loads(Path("out/steer.json").read_text())["settings"]["asked"] == {"c": 50.0}
+
+
+def _stopped(*_, **__):
+    raise Interrupted("stopped by SIGTERM; no file was left half-written")
+
+
+def test_what_the_screen_says_of_signs_and_of_the_condition(capsys):
+    """Nothing is promised that the measured numbers of the same line deny."""
+    said = {}
+    for name, options in {
+        "none": ("--c", 0),
+        "weak": ("--c", 1.5),
+        "strong": ("--c", 1e4),
+        "fit": ("--c", 1e4, "--read", "fit"),
+    }.items():
+        assert steer(TINY, *AIM, "--no-spectra", *options) == 0
+        said[name] = " ".join(capsys.readouterr().out.split())
+    assert "with c = 0 nothing is turned" in said["none"]
+    assert "c is too small for an eigenvector of F' to be near w" in said["weak"]
+    assert "c |κ| is not above |y| the edit does not decide it" in said["weak"]
+    assert "an eigenvector of F' is at tan" in said["strong"]
+    assert "--read fit looks for the read vector" in said["strong"]
+    assert "--read fit" not in said["fit"]
+
+
+def test_layers_that_share_the_edited_weights_are_named(capsys):
+    np.save("w.npy", np.random.default_rng(0).normal(size=8))
+    aim = ("--direction", "w.npy", "--c", 30, "--no-spectra", "--layer", 6)
+    assert steer(ALBERT, *aim, "--all-layers", "--json", "s.json") == 0
+    found = json.loads(Path("s.json").read_text())["layers"][-1]["steered"]["target"]["rho_after"]
+    shown = " ".join(capsys.readouterr().out.split())
+    assert f"after the last layer the alignment is {found:.4f}" in shown
 
 
 def test_fault_81_a_closed_reader_comes_after_the_files(monkeypatch):
