@@ -221,7 +221,7 @@ def _open_at_once(path: str | os.PathLike[str], flags: int) -> int:
 
 def _invalid(path: Path, reason: str) -> RequestError:
     return RequestError(
-        f"{path} is not a valid safetensors file ({reason}); fetch the checkpoint again"
+        f"{path} is not a valid safetensors file ({reason}); fetch or make it again"
     )
 
 

@@ -57,6 +57,8 @@ def from_token(model: Any, text: str) -> Direction:
     """
     if model.checkpoint is None:
         raise RequestError("the model came from no checkpoint, so it has no tokenizer")
+    if not text:
+        raise RequestError("the text is empty; give one token, such as ' ocean'")
     tokenizer = Tokenizer(model.checkpoint)
     ids = tokenizer([text], special_tokens=False).ids[0]
     spelled = [tokenizer.text(int(token)) for token in ids]

@@ -131,6 +131,8 @@ def test_a_token_is_one_token(minilm):
         directions.from_token(minilm, "New York")
     with pytest.raises(RequestError, match="has no token"):
         directions.from_token(minilm, " ")
+    with pytest.raises(RequestError, match="the text is empty; give one token"):
+        directions.from_token(minilm, "")
     with pytest.raises(RequestError, match="not in the model's vocabulary"):
         directions.from_token(minilm, "\u13a3\u13a3")
     same = ["The sea is calm."]
