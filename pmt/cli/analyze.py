@@ -229,6 +229,8 @@ def analyze(
         }
         crew = Crew(platform, hosts, folder, overwrite, settings)
         with crew.at_work():
+            if leading is not None:
+                _require_pairs(leading, asked)
             if mode == "full":
                 analysis = on_real_model(config, texts, special, asked, solver, crew)
             else:
@@ -293,6 +295,19 @@ def _check(
         raise RequestError(
             "--biases and --rotary are about stripped mode, since the real model has what it has; "
             "leave them out, or --mode full"
+        )
+
+
+def _require_pairs(leading: int, asked: dict[str, Any]) -> None:
+    """Refuse more eigenpairs than a layer has, before any weight is read."""
+    from pmt.models import open_layers
+
+    with open_layers(**asked) as layers:
+        d = layers.dimensions.d
+    if leading > d:
+        raise RequestError(
+            f"--leading is {leading}, and a layer matrix of this model has d = {d} eigenpairs; "
+            "give no more than these, or leave it out for all"
         )
 
 

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from pmt.cli.analyze import CacheDirectory, LocalFilesOnly, Revision, TokensFile, tell
+from pmt.cli.analyze import (
+    CacheDirectory,
+    EigenFolder,
+    LocalFilesOnly,
+    Revision,
+    TokensFile,
+    tell,
+)
 from pmt.cli.options import (
     Device,
     Dtype,
@@ -16,6 +23,7 @@ from pmt.cli.options import (
     OutDirectory,
     Overwrite,
     Seed,
+    at_most_one,
     start_backend,
 )
 from pmt.cli.screen import progress, show
@@ -62,15 +70,6 @@ Prompts = Annotated[
         help="Own texts, one a line, for the items that read text; public-domain ones, if not.",
     ),
 ]
-EigenFolder = Annotated[
-    Path | None,
-    typer.Option(
-        "--eigen-cache",
-        metavar="DIR",
-        help="Where eigenproblems and what null models showed are kept, by content. "
-        "[DIR of --out]/eigen",
-    ),
-]
 
 _WRITER = "pmt reproduce"
 _SCHEMA = "pmt.reproduce/1"
@@ -101,19 +100,33 @@ def reproduce(
 
     Each item has a folder below --out: tables (CSV), figures (PNG, SVG; of runs on the sphere a GIF
     too) and result.json with all numbers and the settings. The items about shared weights repeat
-    one layer of any model. A run that was interrupted goes on where it stopped when the same
-    command is given again; items that are complete are not run again, and eigenproblems are solved
-    once.
+    one layer of any model. An item that cannot be had of this model does not keep the others from
+    theirs. A run that was interrupted goes on where it stopped when the same command is given
+    again; items that are complete are not run again. Eigenproblems are kept on disk, so that
+    neither another --out nor pmt analyze solves one twice.
 
     Example: pmt reproduce figure-2b figure-8 --model minilm --out figures
     """
+    asked = {"revision": revision, "cache_dir": cache_dir, "local_files_only": local_files_only}
+    for_model = {"--" + name.replace("_", "-"): value for name, value in asked.items()}
     if listed:
+        others: dict[str, Any] = {"names of items": names or None, "--all": every, "--model": model}
+        others |= {"--layer": layer, "--order": order, "--quick": quick, "--tokens": tokens}
+        others |= {"--prompts": prompts, **for_model, "--eigen-cache": eigen_cache, "--out": out}
+        others |= {"--overwrite": overwrite, "--seed": seed or None, "--device": device}
+        others |= {"--dtype": None if dtype == "float32" else dtype}
+        for option, value in others.items():
+            at_most_one({"--list": True, option: value})
         _list(json)
         return
     if not names and not every:
         raise RequestError("no item was named; name some, or give --all (--list shows them)")
     if names and every:
         raise RequestError("--all and names of items contradict each other; give one of them")
+    if model is None:
+        for option, value in for_model.items():
+            if value not in (None, False):
+                raise RequestError(f"{option} goes with --model; give the model too")
     # Before NumPy is loaded: the eigenproblems stand side by side, one thread each.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     start_backend(device, dtype)
@@ -121,32 +134,57 @@ def reproduce(
     from pmt.experiments.plain_text import load_texts
 
     items = ITEMS if every else find_items(names or [])
-    _require_a_use(items, tokens, prompts)
+    _require_a_use(items, (model, layer, order, prompts, tokens, eigen_cache))
     texts = None if prompts is None else tuple(load_texts(prompts))
-    asked = {"revision": revision, "cache_dir": cache_dir, "local_files_only": local_files_only}
     with _given(model, asked, dtype, (tokens, texts), seed, layer, items, every) as (given, items):
-        done = _run(items, given, (quick, order), dtype, (out, overwrite, eigen_cache))
-    if json is not None:
-        write_json(json, {"schema": _SCHEMA, "items": [each.found for each in done]})
+        done, failed = _run(items, given, (quick, order), dtype, (out, overwrite, eigen_cache))
+    if json is not None and done:
+        rows = [{"name": name, "reason": str(error)} for name, error in failed.items()]
+        write_json(
+            json, {"schema": _SCHEMA, "items": [each.found for each in done], "failed": rows}
+        )
     for each in done:
         show(*_lines(each))
+    if failed:
+        raise _failure(failed, len(items)) from next(iter(failed.values()))
 
 
-def _require_a_use(items: "tuple[Item, ...]", tokens: Path | None, prompts: Path | None) -> None:
-    """Refuse tokens or texts that none of the items would look at."""
+def _require_a_use(items: "tuple[Item, ...]", given: tuple[Any, ...]) -> None:
+    """Refuse a value of one of these options that none of the items would look at."""
     from pmt.experiments.items import ITEMS
-    from pmt.experiments.reproduce import reads_texts, takes_tokens
+    from pmt.experiments.reproduce import (
+        is_about_layers,
+        reads_texts,
+        repeats_a_layer,
+        takes_an_order,
+        takes_tokens,
+        uses_a_model,
+    )
 
-    for option, given, uses in (
-        ("--prompts", prompts, reads_texts),
-        ("--tokens", tokens, takes_tokens),
-    ):
-        if given is not None and not any(map(uses, items)):
+    tests = {
+        "--model": uses_a_model,
+        "--layer": repeats_a_layer,
+        "--order": takes_an_order,
+        "--prompts": reads_texts,
+        "--tokens": takes_tokens,
+        "--eigen-cache": is_about_layers,
+    }
+    for (option, uses), value in zip(tests.items(), given, strict=True):
+        if value is not None and not any(map(uses, items)):
             able = ", ".join(item.name for item in ITEMS if uses(item))
             raise RequestError(
                 f"{option} was given, and none of the chosen items can use it; leave it out, or "
                 f"name one that can: {able}"
             )
+
+
+def _failure(failed: "dict[str, RequestError]", count: int) -> RequestError:
+    """One sentence for all that failed, by reason, since one flaw may concern several items."""
+    reasons: dict[str, list[str]] = {}
+    for name, error in failed.items():
+        reasons.setdefault(str(error), []).append(name)
+    said = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in reasons.items())
+    return RequestError(said if count == 1 else f"{len(failed)} of {count} items failed; {said}")
 
 
 def _list(json: Path | None) -> None:
@@ -185,6 +223,7 @@ def _given(
     from pmt.experiments import describe, load_tokens
     from pmt.experiments.items import Given
     from pmt.experiments.reproduce import check
+    from pmt.experiments.tokens import prepare_tokens
     from pmt.models import from_pretrained, open_layers
 
     tokens = None if own[0] is None else load_tokens(own[0])
@@ -196,6 +235,9 @@ def _given(
         return
     with open_layers(model, dtype=dtype, notify=tell, **asked) as layers:
         info = describe(layers)
+        if tokens is not None:
+            # What is wrong with them is wrong for all items, and said before any folder is made.
+            prepare_tokens(tokens, info.d, dtype)
         chosen = layers.depth if layer is None else layer
         given = Given(
             layers=layers,
@@ -216,9 +258,15 @@ def _given(
                     raise
                 tell(f"left out: {error}")
         repeated = [item.name for item in items if item.needs == "one layer"]
-        if repeated and layer is None and not info.shared:
+        different = len({layers.block(index) for index in range(layers.depth)})
+        if repeated and layer is None and different > 1:
+            whose = (
+                f"not all layers of {info.name} have"
+                if info.shared
+                else f"{info.name} does not have"
+            )
             tell(
-                f"{', '.join(repeated)}: about shared weights, which {info.name} does not have; "
+                f"{', '.join(repeated)}: about shared weights, which {whose}; "
                 f"its last layer, {chosen}, is repeated instead (--layer chooses another)"
             )
         yield given, tuple(kept)
@@ -230,10 +278,11 @@ def _run(
     how: tuple[bool, str | None],
     dtype: str,
     where: tuple[Path | None, bool, Path | None],
-) -> "list[Done]":
+) -> "tuple[list[Done], dict[str, RequestError]]":
+    """What was done, and by name what could not be: a flaw of one item is none of the others."""
     from dataclasses import replace
 
-    from pmt.experiments.eigen_cache import EigenCache
+    from pmt.experiments.eigen_cache import EigenCache, user_cache
     from pmt.experiments.reproduce import open_folder, run_item, settings
 
     (out, overwrite, eigen), folders = where, {}
@@ -245,18 +294,22 @@ def _run(
             item.name: open_folder(item, configs[item.name], given, dtype, folder, overwrite)
             for item in items
         }
-        given = replace(given, solver=EigenCache(eigen or folder / "eigen"))
-    elif eigen is not None:
-        given = replace(given, solver=EigenCache(eigen))
+    given = replace(given, solver=user_cache() if eigen is None else EigenCache(eigen))
     left = [item for item in items if item.name not in folders or not folders[item.name].result]
     total = sum(item.pieces(configs[item.name], given) for item in left)
-    done = []
+    done, failed = [], {}
     try:
         with progress("pieces of work", total=total) as advance:
             given = replace(given, progress=advance)
             for item in items:
                 chunks, config = folders.get(item.name), configs[item.name]
-                done.append(run_item(item, config, given, dtype, chunks, _draw))
+                try:
+                    done.append(run_item(item, config, given, dtype, chunks, _draw))
+                except RequestError as error:
+                    # A disk or another process in its way is in the way of all.
+                    if error.may_succeed:
+                        raise
+                    failed[item.name] = error
                 advance(0)
     except KeyboardInterrupt as stop:
         if out is None:
@@ -265,7 +318,7 @@ def _run(
             f"interrupted; {len(done)} of {len(items)} items are in {out}, and the same command "
             "goes on from there"
         ) from stop
-    return done
+    return done, failed
 
 
 def _draw(key: str | None, result: Any) -> dict[str, bytes]:

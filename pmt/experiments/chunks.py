@@ -1,8 +1,9 @@
 """The folder of one item: what was asked, results as they come, and a last file that closes it.
 
 ``request.json`` is written first and ``result.json`` last, each whole or not at all. So a folder
-with both is complete, one with the first alone was interrupted and is gone on with, and neither is
-ever taken for the answer to another request.
+with both is complete, one without the last was interrupted and is gone on with, and neither is
+ever taken for the answer to another request. A folder that holds a request and nothing else, as one
+does that was refused, is free for any other.
 """
 
 import json
@@ -28,7 +29,8 @@ class Chunks:
       folder: the same.
 
     Raises:
-      RequestError: a folder with results of another request, unless ``overwrite``.
+      RequestError: a folder with results of another request, finished or not, unless
+        ``overwrite``.
     """
 
     def __init__(
@@ -40,7 +42,7 @@ class Chunks:
         # What a killed run was writing.
         remove_leftovers(self.folder)
         if before != self._request:
-            if before is not None and not overwrite:
+            if before is not None and not overwrite and self._holds_results():
                 raise RequestError(
                     f"{self.folder} holds results for {first_difference(before, self._request)}; "
                     "choose another folder, or give --overwrite"
@@ -58,7 +60,13 @@ class Chunks:
         return _read(self.folder / _RESULT)
 
     def put(self, layer: int, value: Any) -> None:
-        """What is known of a layer, from 1, so far as it goes."""
+        """What is known of a layer, from 1, so far as it goes.
+
+        Raises:
+          RequestError: another process took the folder for another request meanwhile. So do
+            ``write`` and ``close``.
+        """
+        self._require_own()
         (self.folder / "layers").mkdir(exist_ok=True)
         write_json(self._layer(layer), value)
 
@@ -68,11 +76,24 @@ class Chunks:
 
     def write(self, name: str, content: str | bytes) -> Path:
         """A file of the item."""
+        self._require_own()
         return write_atomically(self.folder / name, content)
 
     def close(self, result: Any) -> None:
         """The result, after all other files."""
+        self._require_own()
         write_json(self.folder / _RESULT, result)
+
+    def _holds_results(self) -> bool:
+        """Whether there is anything that another request would replace."""
+        return any(path.is_file() and path.name != _REQUEST for path in self.folder.rglob("*"))
+
+    def _require_own(self) -> None:
+        if _read(self.folder / _REQUEST) != self._request:
+            raise RequestError(
+                f"another run took {self.folder} for another request meanwhile; choose another "
+                "folder for one of them"
+            )
 
     def _layer(self, layer: int) -> Path:
         return self.folder / "layers" / f"layer-{layer:03d}.json"

@@ -58,6 +58,26 @@ def settings(item: Item, quick: bool, order: str | None = None, dtype: str | Non
     return config
 
 
+def is_about_layers(item: Item) -> bool:
+    """Whether the item is about the layers of a model and their eigenproblems."""
+    return item.needs != "nothing"
+
+
+def uses_a_model(item: Item) -> bool:
+    """Whether the item's results depend on a model, if there is one."""
+    return is_about_layers(item) or item.name == "table-1"
+
+
+def repeats_a_layer(item: Item) -> bool:
+    """Whether the item repeats one layer, which a user may choose."""
+    return item.needs == "one layer"
+
+
+def takes_an_order(item: Item) -> bool:
+    """Whether a user may choose the order of the eigenvalues."""
+    return _has(item.config, "order")
+
+
 def reads_texts(item: Item) -> bool:
     """Whether a user's texts can be given to the item."""
     return item.needs == "text"
@@ -78,14 +98,14 @@ def check(item: Item, given: Given) -> None:
     Raises:
       RequestError: no model, no such layer, or a model without layers that could be read.
     """
-    if item.needs == "nothing":
+    if not is_about_layers(item):
         return
     if given.layers is None:
         raise RequestError(
             f"{item.name} is about the layers of a model; give --model with a name on the Hub, "
             "a directory, or minilm, which is packaged"
         )
-    if item.needs == "one layer" and not 1 <= given.layer <= given.layers.depth:
+    if repeats_a_layer(item) and not 1 <= given.layer <= given.layers.depth:
         raise RequestError(
             f"there is no layer {given.layer}; the model has layers 1 to {given.layers.depth}"
         )
@@ -99,8 +119,8 @@ def check(item: Item, given: Given) -> None:
 
 def request(item: Item, config: Any, given: Given, dtype: str) -> dict[str, Any]:
     """All that the item's results depend on, as JSON has it."""
-    about, text = item.needs != "nothing", reads_texts(item)
-    model: ModelInfo | None = given.model if about or item.name == "table-1" else None
+    about, text = is_about_layers(item), reads_texts(item)
+    model: ModelInfo | None = given.model if uses_a_model(item) else None
     return as_json(
         {
             "schema": SCHEMA,
@@ -109,7 +129,7 @@ def request(item: Item, config: Any, given: Given, dtype: str) -> dict[str, Any]
             "seed": given.seed,
             "model": model,
             "model_files": None if model is None else _files(given.layers, text),
-            "layer": given.layer if item.needs == "one layer" else None,
+            "layer": given.layer if repeats_a_layer(item) else None,
             "tokens": _digest(given.tokens) if takes_tokens(item) else None,
             "texts": list(given.texts) if text and given.texts else None,
             "mode": ("full" if text else "stripped") if about else None,

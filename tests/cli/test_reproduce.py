@@ -2,14 +2,18 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from pmt.cli import main
+from pmt.errors import RequestError
+from pmt.experiments.eigen_cache import Solver, user_cache
 from pmt.experiments.items import ITEMS, LOOPED
-from pmt.models import from_pretrained
+from pmt.models import from_pretrained, open_layers
 from pmt.spectral import layer_matrix
 
 DATA = Path(__file__).parents[1] / "parity" / "data"
@@ -51,7 +55,9 @@ def test_every_item_of_a_model_with_shared_weights_into_a_folder(tmp_path, capsy
             assert b"</svg>" in (folder / "figure.svg").read_bytes()
         assert (folder / "animation.gif").exists() is (item.figure == "sphere_runs")
         assert all(sentence in first.out for sentence in found[item.name]["sentences"])
-    assert found["figure-6a"]["result"]["shared_weights"] is True
+    # Two of its three layers have the same weights.
+    assert found["figure-6a"]["result"]["shared_weights"] is False
+    assert "about shared weights, which not all layers of" in first.err
     assert found["figure-2b"]["settings"]["config"]["order"] == "real"
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     assert reproduce(*call) == 0
@@ -130,6 +136,96 @@ def test_own_texts_go_through_the_whole_model(tmp_path, monkeypatch):
         assert set(layer["null"]) == {"gaussian", "rotated"}
 
 
+@pytest.fixture
+def spoilt(tmp_path):
+    """A checkpoint whose first layer holds a value matrix that is not finite."""
+    folder = tmp_path / "spoilt"
+    shutil.copytree(TINY, folder)
+    weights = load_file(folder / "model.safetensors")
+    (name,) = (each for each in weights if each.endswith("layer.0.attention.self.value.weight"))
+    weights[name] = np.full_like(weights[name], np.nan)
+    save_file(weights, folder / "model.safetensors")
+    return folder
+
+
+def test_an_item_that_fails_is_named_and_leaves_the_others_theirs(spoilt, tmp_path, capsys):
+    call = ("table-1", "figure-2a", "figure-6-eigenvalues", "figure-13b", "--quick")
+    call = (*call, "--layer", 1, "--model", spoilt, "--json", tmp_path / "r.json")
+    assert reproduce(*call) == 2
+    said = capsys.readouterr()
+    (line,) = said.err.splitlines()
+    assert line.startswith("pmt: 2 of 4 items failed; figure-2a, figure-6-eigenvalues: the check")
+    assert "layer.0.attention.self.value.weight" in line
+    found = json.loads((tmp_path / "r.json").read_text())
+    assert [each["name"] for each in found["items"]] == ["table-1", "figure-13b"]
+    assert [each["name"] for each in found["failed"]] == ["figure-2a", "figure-6-eigenvalues"]
+    assert line.endswith(found["failed"][0]["reason"])
+    shown = (sentence for each in found["items"] for sentence in each["sentences"])
+    assert all(sentence in said.out for sentence in shown)
+
+
+def test_an_item_that_fails_alone_is_named_and_replaces_no_file(spoilt, tmp_path, one_sentence):
+    (tmp_path / "r.json").write_text("of before")
+    call = ("figure-6-eigenvalues", "--model", spoilt, "--json", tmp_path / "r.json")
+    assert reproduce(*call) == 2
+    assert one_sentence().startswith("figure-6-eigenvalues: the checkpoint does not fit")
+    assert (tmp_path / "r.json").read_text() == "of before"
+
+
+@pytest.mark.parametrize(("cause", "status"), [(OSError(5, "failed"), 2), (KeyboardInterrupt(), 3)])
+def test_what_no_item_can_help_stops_all_of_them(cause, status, tmp_path, monkeypatch, capsys):
+    """A disk in the way, as the reader of a checkpoint reports it, and a request to end."""
+    from pmt.experiments import reproduce as runs
+
+    ran = []
+
+    def fails(item, *rest):
+        ran.append(item.name)
+        if isinstance(cause, KeyboardInterrupt):
+            raise cause
+        raise RequestError("cannot read the disk") from cause
+
+    monkeypatch.setattr(runs, "run_item", fails)
+    assert reproduce("table-1", "figure-13a", "--out", tmp_path / "out") == status
+    assert ran == ["table-1"] and "items failed" not in capsys.readouterr().err
+
+
+def test_a_corrected_command_goes_into_the_folder_of_the_one_that_failed(spoilt, tmp_path):
+    call = ("figure-6-eigenvalues", "--out", tmp_path / "out", "--model")
+    assert reproduce(*call, spoilt) == 2
+    left = [path.name for path in (tmp_path / "out" / "figure-6-eigenvalues").iterdir()]
+    assert left == ["request.json"]
+    assert reproduce(*call, TINY) == 0
+    assert (tmp_path / "out" / "figure-6-eigenvalues" / "result.json").exists()
+    assert reproduce(*call, spoilt) == 2
+    assert (tmp_path / "out" / "figure-6-eigenvalues" / "result.json").exists()
+
+
+def test_tokens_are_refused_before_any_folder_is_made(tmp_path, one_sentence):
+    tokens = np.random.default_rng(0).normal(size=(2, 3, 24))
+    tokens[1, 2, 3] = np.nan
+    np.save(tmp_path / "wrong.npy", tokens)
+    call = ("figure-6a", "--model", TINY, "--quick", "--out", tmp_path / "out")
+    assert reproduce(*call, "--tokens", tmp_path / "wrong.npy") == 2
+    assert "the tokens hold nan at prompt 1, token 2, entry 3" in one_sentence()
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_users_cache_serves_every_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    solved, solve = [], Solver.principal
+    monkeypatch.setattr(Solver, "principal", lambda *rest: [solved.append(rest), solve(*rest)][1])
+    # As `pmt analyze` does, in that order and with that step size.
+    with open_layers(TINY) as layers:
+        for index in range(layers.depth):
+            user_cache().principal(layer_matrix(layers.layer(index)), "real", 1.0)
+    call = ("figure-6-eigenvalues", "--model", TINY)
+    assert reproduce(*call) == reproduce(*call, "--out", tmp_path / "out") == 0
+    assert len(solved) == 3 and not (tmp_path / "out" / "eigen").exists()
+    assert reproduce(*call, "--eigen-cache", tmp_path / "own") == 0
+    assert len(solved) == 6 and len(list((tmp_path / "own").iterdir())) == 3
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -145,6 +241,17 @@ def test_own_texts_go_through_the_whole_model(tmp_path, monkeypatch):
         (("figure-8", "--prompts", "p"), "none of the chosen items can use it; leave it out, or"),
         (("figure-11", "--tokens", "t"), "name one that can: figure-2a, figure-2b, figure-2b-or"),
         (("leading-eigenvalues", "--tokens", "t"), "--tokens was given, and none of the chosen"),
+        (("table-1", "--revision", "main"), "--revision goes with --model; give the model too"),
+        (("table-1", "--cache-dir", "c"), "--cache-dir goes with --model; give the model too"),
+        (("table-1", "--local-files-only"), "--local-files-only goes with --model; give the"),
+        (("table-1", "--layer", 7), "name one that can: figure-2a, figure-6a, figure-6b, figure-"),
+        (("figure-2b-orders", "--order", "skip"), "--order was given, and none of the chosen"),
+        (("figure-13a", "--model", TINY), "--model was given, and none of the chosen items can"),
+        (("figure-13a", "--eigen-cache", "c"), "--eigen-cache was given, and none of the chosen"),
+        (("--list", "table-1"), "--list and names of items contradict each other"),
+        (("--list", "--all", "--model", "xyz"), "--list and --all contradict each other"),
+        (("--list", "--seed", 3), "--list and --seed contradict each other"),
+        (("--list", "--dtype", "float64"), "--list and --dtype contradict each other"),
         (("figure-8", "--model", "no/such/model"), "no directory 'no/such/model'"),
         (("table-1", "--out", "/dev/null/here"), "there is a file in its way"),
         (("table-1", "--json", "/nowhere/at/all.json"), "cannot write /nowhere/at/all.json"),

@@ -32,7 +32,8 @@ LONG = (*SHORT, "figure-8")
 def start(out, items):
     command = [sys.executable, "-m", "pmt", "reproduce", *items, "--quick", "--model", str(MODEL)]
     return subprocess.Popen(
-        [*command, "--out", str(out)],
+        # Its own, since what is solved already would not be written again.
+        [*command, "--out", str(out), "--eigen-cache", str(out / "eigen")],
         cwd=ROOT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -183,6 +184,32 @@ def test_fault_75_a_folder_answers_one_request(tmp_path):
     (tmp_path / "a" / "result.json").write_text("{")
     assert Chunks(tmp_path / "a", first | {"seed": 1}).result is None
     assert json.loads((tmp_path / "a" / "request.json").read_text())["seed"] == 1
+
+
+def test_a_folder_that_holds_a_request_alone_is_free_for_another(tmp_path):
+    refused = Chunks(tmp_path / "a", {"tokens": "wrong"})
+    taken = Chunks(tmp_path / "a", {"tokens": "right"})
+    # Of a process that still runs, and would be wrong about whose results these are.
+    for late in (
+        lambda: refused.put(1, 0),
+        lambda: refused.write("a", ""),
+        lambda: refused.close(0),
+    ):
+        with pytest.raises(RequestError, match=r"another run took .*a for another request"):
+            late()
+    assert [path.name for path in taken.folder.iterdir()] == ["request.json"]
+
+
+@pytest.mark.parametrize("kept", ["layers/layer-001.json", "checkpoint.npz", "layers.csv"])
+def test_fault_75_a_folder_with_anything_of_another_request_is_refused(kept, tmp_path):
+    first = Chunks(tmp_path / "a", {"seed": 0})
+    if kept.startswith("layers/"):
+        first.put(1, {"rho": 0.1})
+    else:
+        first.write(kept, "kept")
+    with pytest.raises(RequestError, match=r"holds results for seed = 0 and not 1; choose"):
+        Chunks(tmp_path / "a", {"seed": 1})
+    assert (tmp_path / "a" / kept).exists()
 
 
 def test_fault_75_another_config_or_tokenizer_is_another_request(tmp_path):
