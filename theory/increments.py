@@ -10,7 +10,8 @@ from jaxtyping import Array, Float
 from pmt import sphere
 from pmt.dynamics import SingleHead
 from pmt.numerics import einsum
-from pmt.spectral import chance
+from pmt.spectral.increments import law as law
+from pmt.spectral.increments import mean_modulus, plane_law
 from theory import hypotheses as hyp
 from theory import instances
 from theory import linearization as lin
@@ -29,29 +30,6 @@ from theory.statement import (
     Twin,
     numbered,
 )
-
-
-def mean_modulus(d: int) -> float:
-    """κ_d = E|c|(1 − c²) = E|c| (d − 1)/(d + 1), c a coordinate of a uniform unit vector."""
-    return chance(d) * (d - 1) / (d + 1)
-
-
-def law(matrix: Float[Array, "d d"], v: Float[Array, " d"]) -> Float[Array, ""]:
-    """λ_k − (tr F − λ_k)/(d − 1), times κ_d: II.8 without the factor E a_ii; F v = λ_k v."""
-    d = v.shape[0]
-    own = einsum("a,ab,b->", v, matrix, v)
-    return mean_modulus(d) * (own - (jnp.trace(matrix) - own) / (d - 1))
-
-
-def plane_law(matrix: Float[Array, "d d"], basis: Float[Array, "d 2"]) -> Float[Array, ""]:
-    """Re λ − (tr F − 2 Re λ)/(d − 2), times E r(1 − r²), r the length in the plane of the pair.
-
-    E r(1 − r²) = (d − 2)/(d + 1) E r, E r the chance level of a plane.
-    """
-    d = basis.shape[0]
-    inside = einsum("ap,ab,bp->", basis, matrix, basis)
-    factor = chance(d, 2) * (d - 2) / (d + 1)
-    return factor * (inside / 2.0 - (jnp.trace(matrix) - inside) / (d - 2))
 
 
 def rule(v: Float[Array, " d"]) -> tuple[Float[Array, "m d"], Float[Array, " m"]]:

@@ -1,18 +1,24 @@
 """Figures 2(b), 7 of arXiv 2605.25619: rho, its increment and share of increases over layers.
 
-What the paper shows, by `pmt.experiments.analyze`, with what it lacks: chance, and two null models.
+What the paper shows, by `pmt.experiments.analyze`, with what it lacks: chance, two null models, and
+the first-order law where it applies.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from pmt.experiments.analysis import Analysis, AnalysisConfig, LayerAnalysis, count_of_steps
 from pmt.experiments.contrast import BEYOND, NULL_NAMES, judge_increment
+from pmt.experiments.first_order import LATER, FirstOrder, as_record, clause, first_order
 from pmt.experiments.layer_by_layer import analyze
 from pmt.experiments.record import analysis_json, layer_json
+
+# Increments that differ by no more than so many roundings of 1 are equal.
+_ROUNDINGS = 4
 
 
 @dataclass(frozen=True)
@@ -37,14 +43,21 @@ class AlignmentConfig:
         )
 
 
+@dataclass(frozen=True)
+class AlignmentRun(Analysis):
+    """An analysis, with what the first-order law says of its layer 1."""
+
+    first_order: FirstOrder | None = None
+
+
 def pieces(config: AlignmentConfig, given: Any) -> int:
     """What the calls of ``given.progress`` add up to."""
     return count_of_steps(given.layers.depth, config.with_seed(0))
 
 
-def run(config: AlignmentConfig, given: Any) -> Analysis:
+def run(config: AlignmentConfig, given: Any) -> AlignmentRun:
     """The analysis of all layers; each is handed to ``given.keep`` when it is measured."""
-    return analyze(
+    found = analyze(
         given.layers,
         config.with_seed(given.seed),
         tokens=given.tokens,
@@ -52,16 +65,34 @@ def run(config: AlignmentConfig, given: Any) -> Analysis:
         solver=given.solver,
         seen=lambda layer: given.keep(layer.index, layer_json(layer)),
     )
+    law = first_order(
+        given.layers,
+        found.layers[0].principal,
+        alpha=config.alpha,
+        n=found.shape[1],
+        seed=given.seed,
+        given=given.tokens is not None,
+    )
+    return AlignmentRun(**{f.name: getattr(found, f.name) for f in fields(found)}, first_order=law)
+
+
+def _law(result: Analysis) -> FirstOrder | None:
+    return result.first_order if isinstance(result, AlignmentRun) else None
 
 
 def record(result: Analysis) -> dict[str, Any]:
-    """As ``pmt analyze --json`` has it."""
-    return analysis_json(result)
+    """As ``pmt analyze --json`` has it; with ``"first_order_law"`` where that applies."""
+    law = _law(result)
+    if law is None or law.delta_rho is None:
+        return analysis_json(result)
+    own = result.layers[0].alignment
+    shown = as_record(law, own.delta_rho, own.delta_rho_se, len(result.layers))
+    return analysis_json(result) | {"first_order_law": shown}
 
 
 def tables(result: Analysis) -> dict[str, list[dict[str, Any]]]:
-    """The CSV file: one row a layer."""
-    rows = []
+    """The CSV file: one row a layer, with the first-order law or why there is none."""
+    rows, law = [], _law(result)
     for layer in result.layers:
         own, average = layer.alignment, layer.average
         row = {
@@ -81,23 +112,43 @@ def tables(result: Analysis) -> dict[str, list[dict[str, Any]]]:
                 f"{name}_sd": "" if null.sd is None else null.sd,
                 f"{name}_draws": null.draws,
             }
-        rows.append(row | {"intertoken_distance": layer.intertoken_distance})
+        row["intertoken_distance"] = layer.intertoken_distance
+        if law is not None:
+            first = layer.index == 1
+            predicted, reason = (law.delta_rho, law.reason) if first else (None, LATER)
+            row["first_order_delta_rho"] = "" if predicted is None else predicted
+            row["first_order_reason"] = reason or ""
+        rows.append(row)
     return {"layers": rows}
 
 
 def sentences(result: Analysis) -> list[str]:
     """What is special about the trained weights, and what is not."""
-    layers = result.layers
-    pairs = [(a.alignment, a.average) for a in layers if a.average is not None]
-    above = sum(own.delta_rho > average.delta_rho for own, average in pairs)
-    beside_average = (
-        f"the increment of the principal direction exceeds the mean over all directions in {above} "
-        f"of {len(layers)} layers"
+    layers, law = result.layers, _law(result)
+    own = layers[0].alignment
+    predicted = None
+    if law is not None:
+        predicted = clause(
+            law, own.delta_rho, own.delta_rho_se, alpha=result.config.alpha, depth=len(layers)
+        )
+    above = _above_average(result)
+    first = "; ".join(part for part in (above, predicted) if part is not None)
+    return [*([first] if first else []), *(_beside(layers, name) for name in layers[0].null)]
+
+
+def _above_average(result: Analysis) -> str | None:
+    """In how many layers the principal direction gains more than the mean over all directions."""
+    pairs = [(a.alignment, a.average) for a in result.layers if a.average is not None]
+    if not pairs:
+        return None
+    margins = np.array([own.delta_rho - average.delta_rho for own, average in pairs])
+    rounding = _ROUNDINGS * float(jnp.finfo(result.dtype).eps)
+    equal = int(np.sum(np.abs(margins) <= rounding))
+    return (
+        "the increment of the principal direction exceeds the mean over all directions in "
+        f"{int(np.sum(margins > rounding))} of {len(pairs)} layers"
+        + (f" and equals it to rounding in {equal}" if equal else "")
     )
-    return [
-        *([beside_average] if pairs else []),
-        *(_beside(layers, name) for name in layers[0].null),
-    ]
 
 
 def _beside(layers: Sequence[LayerAnalysis], name: str) -> str:

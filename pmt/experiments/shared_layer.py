@@ -72,7 +72,8 @@ class SharedRun:
     """The result; of every state x(0), ..., x(steps), for every prompt and token.
 
     Attributes:
-      layer: which one, from 1; shared: whether the model repeats it by itself.
+      layer: which one, from 1; shared: whether the model is this one layer repeated, all of its
+        layers having the same weights.
       depth, steps: layers of the model, and how often the layer was applied.
       spectrum: of its layer matrix.
       first, second: rho (steps + 1, prompts, n) with the lines of v_1 and of v_2. v_2 belongs to
@@ -179,7 +180,7 @@ def _run(config: SharedConfig, given: Any) -> SharedRun:
         seen["distance"].append(distances(x))
     return SharedRun(
         layer=number,
-        shared=given.model is not None and given.model.shared,
+        shared=_is_one_block(layers),
         depth=layers.depth,
         steps=steps,
         spectrum=own.spectrum,
@@ -200,6 +201,12 @@ def _run(config: SharedConfig, given: Any) -> SharedRun:
             mean_chance(own.values),
         ),
     )
+
+
+def _is_one_block(layers: Any) -> bool:
+    """Whether several layers have the same weights and no layer has others."""
+    block = getattr(layers, "block", int)
+    return layers.depth > 1 and len({block(index) for index in range(layers.depth)}) == 1
 
 
 def _solve(

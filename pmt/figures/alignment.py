@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FixedLocator
 
 from pmt.experiments import Analysis
 from pmt.experiments.contrast import mean_chance
@@ -26,6 +26,10 @@ from pmt.figures.style import (
 )
 
 _LINE, _PLANE, _MIXED = "o", "s", "D"
+# Beyond so many layers markers and error bars of all series would cover each other.
+_SPARSE = 20
+# Labels of a layer axis, at most.
+_TICKS = 7
 
 
 class _Series(NamedTuple):
@@ -44,13 +48,15 @@ def alignment_panels(analysis: Analysis) -> Figure:
     models; error bars are one standard error over prompts, and those of a null's mean one over
     prompts and draws in quadrature. Circles are lines and squares are planes, whose chance level is
     π/2 times larger; diamonds are nulls whose draws are some of each. Where only the leading
-    eigenpairs are known there is no mean over all directions.
+    eigenpairs are known there is no mean over all directions. Of more than 20 layers the markers
+    are small and those of the principal direction only, and standard errors are shaded.
     """
     layers = analysis.layers
     index = np.array([layer.index for layer in layers])
     own = [layer.alignment for layer in layers]
     average = [layer.average for layer in layers if layer.average is not None]
     sizes = [layer.principal.dimension for layer in layers]
+    dense = len(layers) > _SPARSE
     with styled():
         figure = new_figure(PAGE, 2.9)
         left, middle, right = figure.subplots(1, 3)
@@ -63,8 +69,9 @@ def alignment_panels(analysis: Analysis) -> Figure:
         right.axhline(0.5, color=CHANCE, lw=0.9, ls=DASHED)
         for name, shift in zip(layers[0].null, (-0.12, 0.12), strict=False):
             null = [layer.null[name] for layer in layers]
-            color, dimensions = NULLS[name][1], [n.dimension for n in null]
-            errors = [n.se for n in null]
+            color, errors = NULLS[name][1], [n.se for n in null]
+            dimensions = None if dense else [n.dimension for n in null]
+            shift = 0.0 if dense else shift
             series = _Series(color, [n.delta_rho for n in null], errors, dimensions, shift)
             _draw(middle, index, series)
             series = _Series(color, [n.p_increase for n in null], None, dimensions, shift)
@@ -92,7 +99,7 @@ def alignment_panels(analysis: Analysis) -> Figure:
         middle.set(ylabel="increment Δρ")
         right.set(ylabel="share P of increases")
         for axis in (left, middle, right):
-            _layer_axis(axis)
+            _layer_axis(axis, 1, len(layers))
         figure.legend(
             handles=_handles(analysis), loc="outside upper center", ncols=5, handlelength=1.8
         )
@@ -109,7 +116,8 @@ def token_distance(analysis: Analysis) -> Figure:
     with styled():
         figure = new_figure(COLUMN, 2.2)
         axis = figure.subplots()
-        axis.plot(index, values, "o-", color=BLUE, label="tokens")
+        size = 2 if len(index) > _SPARSE else 4
+        axis.plot(index, values, "o-", color=BLUE, ms=size, label="tokens")
         # Two independent uniform tokens are at about this distance, exactly so for large d.
         axis.axhline(np.sqrt(2), color=CHANCE, lw=0.9, ls=DASHED)
         axis.annotate(
@@ -123,34 +131,45 @@ def token_distance(analysis: Analysis) -> Figure:
             color=CHANCE,
         )
         axis.set(ylabel="mean intertoken distance", ylim=(0, 1.6))
-        _layer_axis(axis)
+        _layer_axis(axis, 0, len(analysis.layers))
     return figure
 
 
 def _draw(axis: Axes, index: np.ndarray, series: _Series) -> None:
-    at = index + series.shift
-    axis.plot(at, series.values, color=series.color)
+    at, dense = index + series.shift, len(index) > _SPARSE
+    axis.plot(at, series.values, color=series.color, lw=0.9 if dense else 1.3)
     if series.dimensions is not None:
+        edge, size = (0.0, 2.2) if dense else (0.5, 5.0)
         for x, value, dimension in zip(at, series.values, series.dimensions, strict=True):
             marker = {1: _LINE, 2: _PLANE, None: _MIXED}[dimension]
-            axis.plot([x], [value], marker, color=series.color, mec="white", mew=0.5, ms=5)
-    if series.errors is not None and None not in series.errors:
-        errors = [float(error or 0) for error in series.errors]
-        axis.errorbar(
-            at,
-            series.values,
-            yerr=errors,
-            fmt="none",
-            ecolor=series.color,
-            elinewidth=0.9,
-            capsize=1.5,
-        )
+            axis.plot([x], [value], marker, color=series.color, mec="white", mew=edge, ms=size)
+    if series.errors is None or None in series.errors:
+        return
+    errors = np.array([float(error or 0) for error in series.errors])
+    if dense:
+        low, high = np.asarray(series.values) - errors, np.asarray(series.values) + errors
+        axis.fill_between(at, low, high, color=series.color, alpha=0.25, lw=0)
+        return
+    axis.errorbar(
+        at,
+        series.values,
+        yerr=errors,
+        fmt="none",
+        ecolor=series.color,
+        elinewidth=0.9,
+        capsize=1.5,
+    )
 
 
-def _layer_axis(axis: Axes) -> None:
+def _layer_axis(axis: Axes, first: int, last: int) -> None:
+    """Labels at the first layer and at round numbers; none at a layer that there is not."""
     axis.set_xlabel("layer")
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axis.margins(x=0.06)
+    step = next(s for s in (1, 2, 5, 10, 20, 50, 100, last) if last <= _TICKS * s)
+    ticks = [tick for tick in range(step, last + 1, step) if tick - first >= step / 2]
+    axis.xaxis.set_major_locator(FixedLocator([first, *ticks]))
+    # The level of chance is drawn as far as 0.4 to either side of a layer.
+    margin = max(0.05 * (last - first), 0.45)
+    axis.set_xlim(first - margin, last + margin)
 
 
 def _handles(analysis: Analysis) -> list[Line2D]:
@@ -160,7 +179,8 @@ def _handles(analysis: Analysis) -> list[Line2D]:
     whole = all(layer.average is not None for layer in layers)
     shown += [("mean over all eigendirections", AVERAGE)] if whole else []
     dimensions: set[int | None] = {layer.principal.dimension for layer in layers}
-    dimensions |= {null.dimension for layer in layers for null in layer.null.values()}
+    if len(layers) <= _SPARSE:
+        dimensions |= {null.dimension for layer in layers for null in layer.null.values()}
     marks = ((1, _LINE, "line"), (2, _PLANE, "plane"), (None, _MIXED, "draws of both kinds"))
     return [
         *(Line2D([], [], color=color, label=label) for label, color in shown),

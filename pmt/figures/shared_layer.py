@@ -5,8 +5,10 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.legend_handler import HandlerTuple
 from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, Patch
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
 from pmt.experiments.contrast import judge
@@ -30,10 +32,16 @@ from pmt.figures.style import (
 _CHANCE: dict[str, Any] = {"color": CHANCE, "lw": 0.9, "ls": DASHED}
 _CIRCLE: dict[str, Any] = {"color": BLACK, "lw": 0.9, "ls": DOTTED}
 _MEAN = (0, (5, 1, 1, 1))
+# A rim that lifts a line off the tokens and off other lines.
+_RIM = [withStroke(linewidth=2.4, foreground="white", alpha=0.8)]
 # Null models are told apart by their dashes too.
 _DASHES = {"gaussian": (0, (4, 1)), "rotated": (0, (1.5, 1))}
 # Single tokens that are drawn; more make the file large and the band no clearer.
 _DRAWN = 1000
+# From so few draws a 95 % band is wider than anything there is to see: 12.7 standard errors for
+# two, 3.2 for four. Below that the draws themselves are shown.
+_BAND_DRAWS = 4
+_BAND = 0.3
 
 
 def final_alignment(result: SharedRun) -> Figure:
@@ -97,8 +105,8 @@ def consensus(result: SharedRun) -> Figure:
 def correlations(result: SharedRun) -> Figure:
     """Three panels over steps: rho with v_1, with v_2 and with their plane. Every token is a thin
     line, the mean is thick; beside them chance and, with the principal direction, the mean over
-    all eigendirections with its own chance, and both null models with the band in
-    which one more draw would lie (95 %).
+    all eigendirections with its own chance, and both null models: dashed their mean, and the band
+    in which one more draw would lie (95 %), or every draw where there are fewer than four.
     """
     steps, own = np.arange(result.steps + 1), result.spectrum
     panels = [("Re $v_1$" if own.dimension == 2 else "$v_1$", result.first, result.chances[0])]
@@ -113,27 +121,37 @@ def correlations(result: SharedRun) -> Figure:
         axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
         for number, (axis, (name, values, chance)) in enumerate(zip(axes, panels, strict=True)):
             tokens = values.reshape(len(steps), -1)[:, :_DRAWN]
-            axis.plot(steps, tokens, color="0.75", lw=0.3, alpha=0.5, rasterized=True)
-            axis.axhline(chance, **_CHANCE)
+            # A thousand opaque lines are one area, with nothing to be seen in it.
+            faint = float(np.clip(15 / tokens.shape[1], 0.06, 0.5))
+            axis.plot(steps, tokens, color=SKY, lw=0.3, alpha=faint, rasterized=True, zorder=1.6)
+            axis.axhline(chance, **_CHANCE, zorder=2.4, path_effects=_RIM)
             if number == led:
                 _nulls(axis, steps, result)
-                axis.plot(steps, result.average, color=AVERAGE, lw=1.2, ls=_MEAN)
-                axis.axhline(result.chances[3], color=AVERAGE, lw=0.9, ls=DOTTED)
-            axis.plot(steps, values.mean(axis=(1, 2)), color=PRINCIPAL, lw=1.8)
+                axis.plot(steps, result.average, color=AVERAGE, lw=1.2, ls=_MEAN, zorder=2.6)
+                axis.axhline(result.chances[3], color=AVERAGE, lw=0.9, ls=DOTTED, zorder=2.5)
+            axis.plot(steps, values.mean(axis=(1, 2)), color=PRINCIPAL, lw=1.8, zorder=3)
             axis.set_title(f"with {name}")
             axis.set(ylim=(0, 1.02))
             _steps(axis, result)
         axes[0].set_ylabel("alignment ρ")
         figure.suptitle(f"{_name(result)}, Case {own.case}", fontsize="medium")
-        handles = [
-            _line("one token", "0.65", 0.8, "-"),
+        handles: list[Any] = [
+            _line("one token", SKY, 0.8, "-"),
             _line("mean of tokens", PRINCIPAL, 1.8, "-"),
             *(_line(label, color, 1.4, _DASHES[name]) for name, (label, color) in NULLS.items()),
+            *_spread_handles(result),
             _line("chance", *_CHANCE.values()),
             _line("mean over all eigendirections", AVERAGE, 1.2, _MEAN),
             _line("chance of that mean", AVERAGE, 0.9, DOTTED),
         ]
-        figure.legend(handles=handles, loc="outside lower center", ncols=4)
+        first = [each[0] if isinstance(each, tuple) else each for each in handles]
+        figure.legend(
+            handles,
+            [str(each.get_label()) for each in first],
+            loc="outside lower center",
+            ncols=4,
+            handler_map={tuple: HandlerTuple(ndivide=None, pad=0.2)},
+        )
     return figure
 
 
@@ -141,12 +159,33 @@ def _nulls(axis: Axes, steps: np.ndarray, result: SharedRun) -> None:
     for name, (_, color) in NULLS.items():
         found = [result.under(name, int(step)) for step in steps]
         mean = np.array([each.rho for each in found])
-        judged = [judge(0.0, 0.0, each.se, each.sd, each.draws) for each in found]
-        # Where one more draw of the null would lie, in 95 % of cases.
-        half = np.array([(one.threshold or 0.0) * (one.error or 0.0) for one in judged])
-        low, high = np.clip(mean - half, 0, 1), np.clip(mean + half, 0, 1)
-        axis.fill_between(steps, low, high, color=color, alpha=0.18, lw=0)
-        axis.plot(steps, mean, color=color, lw=1.4, ls=_DASHES[name])
+        draws = result.null[name].rho.mean(axis=(2, 3))
+        if len(draws) >= _BAND_DRAWS:
+            judged = [judge(0.0, 0.0, each.se, each.sd, each.draws) for each in found]
+            # Where one more draw of the null would lie, in 95 % of cases.
+            half = np.array([(one.threshold or 0.0) * (one.error or 0.0) for one in judged])
+            low, high = np.clip(mean - half, 0, 1), np.clip(mean + half, 0, 1)
+            axis.fill_between(steps, low, high, color=color, alpha=_BAND, lw=0, zorder=2)
+            for edge in (low, high):
+                axis.plot(steps, edge, color=color, lw=0.7, zorder=2.1)
+        elif len(draws) > 1:
+            axis.plot(steps, draws.T, color=color, lw=0.7, zorder=2.2)
+        # Above the mean of the tokens, which would hide it where both are equal.
+        style: dict[str, Any] = {"lw": 1.4, "ls": _DASHES[name], "path_effects": _RIM}
+        axis.plot(steps, mean, color=color, zorder=3.5, **style)
+
+
+def _spread_handles(result: SharedRun) -> list[Any]:
+    """Legend of the band of the null models, or of their draws."""
+    draws = {len(null.rho) for null in result.null.values()}
+    colors = [color for _, color in NULLS.values()]
+    if max(draws) >= _BAND_DRAWS:
+        label = "one more draw of a null (95 %)"
+        return [tuple(Patch(color=color, alpha=_BAND, lw=0, label=label) for color in colors)]
+    if max(draws) > 1:
+        label = f"each of {max(draws)} null draws"
+        return [tuple(_line(label, color, 0.7, "-") for color in colors)]
+    return []
 
 
 def _line(label: str, color: str, width: float, style: Any, **more: Any) -> Line2D:

@@ -9,7 +9,10 @@ from matplotlib.patches import Circle
 from pmt.experiments import Analysis, LayerAnalysis
 from pmt.figures.style import BLACK, BLUE, DOTTED, PAGE, VERMILION, new_figure, styled
 
-_COLUMNS = 3
+# From so many layers on there are so many columns. Beyond, panels would be too small to be read.
+_COLUMNS = ((1, 3), (16, 4), (31, 6))
+# Height of a panel over its width, at most; a spectrum that is higher gets a wider axis.
+_TALLEST = 1.3
 
 
 def spectra(analysis: Analysis) -> Figure:
@@ -21,16 +24,18 @@ def spectra(analysis: Analysis) -> Figure:
     eigenvalues are known, these are drawn, and the legend says so.
     """
     layers = analysis.layers
-    columns = min(_COLUMNS, len(layers))
+    most = [columns for least, columns in _COLUMNS if len(layers) >= least][-1]
+    columns = min(most, len(layers))
     rows = -(-len(layers) // columns)
     low, high, top = _limits(layers)
-    panel = PAGE / _COLUMNS
+    panel, narrow = PAGE / most, most > _COLUMNS[0][1]
     with styled():
-        height = rows * (panel * 0.9 * 2 * top / (high - low) + 0.35) + 0.55
-        figure = new_figure(panel * columns + 0.2, min(max(height, 2.2), 9.5))
+        # Titles of narrow panels have two lines.
+        height = rows * (panel * 0.85 * 2 * top / (high - low) + (0.42 if narrow else 0.35)) + 0.55
+        figure = new_figure(panel * columns + 0.2, max(height, 2.2))
         axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
         for axis, layer in zip(axes.flat, layers, strict=False):
-            _panel(axis, layer, analysis.config.alpha)
+            _panel(axis, layer, analysis.config.alpha, narrow=narrow)
             axis.set(xlim=(low, high), ylim=(-top, top), aspect="equal")
         for axis in axes.flat[len(layers) :]:
             axis.set_axis_off()
@@ -40,7 +45,7 @@ def spectra(analysis: Analysis) -> Figure:
     return figure
 
 
-def _panel(axis: Axes, layer: LayerAnalysis, alpha: float) -> None:
+def _panel(axis: Axes, layer: LayerAnalysis, alpha: float, *, narrow: bool) -> None:
     values = layer.principal.values
     leading = values[: layer.principal.dimension]
     rest = values[layer.principal.dimension :]
@@ -55,14 +60,16 @@ def _panel(axis: Axes, layer: LayerAnalysis, alpha: float) -> None:
     outside = int(np.sum(np.abs(1 + alpha * rest) > np.abs(1 + alpha * leading[0]) * (1 + 1e-12)))
     text = f"layer {layer.index}, case {layer.principal.case}"
     least = "" if whole else "at least "
-    axis.set_title(text if outside == 0 else f"{text}, {least}{outside} outside", pad=3)
+    apart = "\n" if narrow else " "
+    title = text if outside == 0 else f"{text},{apart}{least}{outside} outside"
+    axis.set_title(title, pad=3, fontsize=7 if narrow else None)
 
 
 def _limits(layers: tuple[LayerAnalysis, ...]) -> tuple[float, float, float]:
     values = np.concatenate([layer.principal.values for layer in layers])
     low, high, top = values.real.min(), values.real.max(), np.abs(values.imag).max()
     # All real, all imaginary or all one number: still a panel with some width and height.
-    width = max(high - low, 0.4 * top, 0.1 * max(abs(low), abs(high))) or 1.0
+    width = max(high - low, 2.1 * top / _TALLEST, 0.1 * max(abs(low), abs(high))) or 1.0
     top = max(top, 0.2 * width)
     margin = 0.06 * max(width, 2 * top) + (width - (high - low)) / 2
     return float(low - margin), float(high + margin), float(1.12 * top)

@@ -125,6 +125,52 @@ def test_legible_at_column_width(analysis, repetition):
         assert min(text.get_fontsize() for text in texts(figure)) >= 6.5
 
 
+@pytest.fixture(scope="module")
+def many(analysis):
+    """48 layers, those of the small analysis again and again."""
+    layers = [replace(analysis.layers[i % 4], index=i + 1) for i in range(48)]
+    return replace(analysis, layers=tuple(layers))
+
+
+@pytest.mark.parametrize(("layers", "columns"), [(6, 3), (12, 3), (24, 4), (48, 6)])
+def test_panels_of_many_layers_stay_legible_and_fill_the_page(many, layers, columns):
+    figure = figures.spectra(replace(many, layers=many.layers[:layers]))
+    FigureCanvasAgg(figure).draw()
+    assert len({round(axis.get_position().x0, 3) for axis in figure.axes}) == columns
+    width, height = figure.get_size_inches()
+    boxes = [axis.get_position() for axis in figure.axes[:layers]]
+    assert min(box.width for box in boxes) * width > 0.75
+    assert sum(box.width * box.height for box in boxes) > 0.4
+    assert height < 1.6 * 7.2
+
+
+def test_many_layers_have_small_markers_and_no_error_bars(many):
+    figure = figures.alignment_panels(many)
+    for axis in figure.axes:
+        marked = [line for line in axis.lines if line.get_marker() not in ("None", "")]
+        assert {line.get_color() for line in marked} <= {"#D55E00"}
+        assert len(marked) == 48 and max(line.get_markersize() for line in marked) < 3
+        assert not axis.containers
+    # The errors are shaded instead: of the principal direction, and of both null models.
+    left, middle, right = (len(axis.collections) for axis in figure.axes)
+    assert (left, middle, right) == (1 + 1, 3, 0)
+    labels = {text.get_text() for legend in figure.legends for text in legend.get_texts()}
+    assert "draws of both kinds" not in labels
+
+
+@pytest.mark.parametrize("layers", [1, 2, 6, 12, 24, 48])
+def test_the_layer_axis_begins_with_layer_1(many, layers):
+    some = replace(many, layers=many.layers[:layers])
+    for figure, first in ((figures.alignment_panels(some), 1), (figures.token_distance(some), 0)):
+        FigureCanvasAgg(figure).draw()
+        for axis in figure.axes:
+            ticks = axis.get_xticks()
+            assert ticks[0] == first and ticks[-1] <= layers and len(ticks) <= 9
+            assert np.all(ticks == np.round(ticks))
+            low, high = axis.get_xlim()
+            assert low <= first and layers <= high
+
+
 def test_odd_results_are_drawn_too():
     one = analyze(stack_of([[0.5]]), AnalysisConfig(prompts=1, tokens=1, nulls=()))
     real = analyze(stack_of(*[np.diag([1.0, 0.5, 0.2])] * 13), replace(SMALL, alpha=0.0))

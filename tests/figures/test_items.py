@@ -93,6 +93,40 @@ def test_a_repeated_layer_is_drawn_with_what_it_is_compared_with(matrix, name):
         assert len(figure_bytes(drawn, "png")) > 1000
 
 
+def with_draws(result, draws):
+    """Null models whose draws lie 0.02 apart."""
+    shift = 0.02 * np.arange(draws)[:, None, None, None]
+    null = {
+        name: replace(each, rho=each.rho[:1] / 2 + shift, dimensions=(1,) * draws)
+        for name, each in result.null.items()
+    }
+    return replace(result, null=null)
+
+
+@pytest.mark.parametrize("draws", [1, 2, 3, 4, 5])
+def test_the_band_of_the_null_models_is_seen_or_their_draws_are(draws):
+    """Under Student's law two draws would make a band that fills the panel."""
+    result = with_draws(shared(STRETCHING), draws)
+    (figure,) = draw_item("correlations", result).values()
+    axis = figure.axes[0]
+    bands = axis.collections
+    assert len(bands) == (2 if draws >= 4 else 0)
+    assert ("one more draw of a null (95 %)" in texts(figure)) == (draws >= 4)
+    assert (f"each of {draws} null draws" in texts(figure)) == (1 < draws < 4)
+    gaussian = result.null["gaussian"].rho.mean(axis=(2, 3))
+    shown = [list(line.get_ydata()) for line in axis.lines]
+    assert all((list(each) in shown) == (draws < 4) for each in gaussian)
+    tokens = [line for line in axis.lines if line.get_rasterized()]
+    mean, *_ = (line for line in axis.lines if line.get_linewidth() == 1.8)
+    nulls = [line for line in axis.lines if line.get_color() in ("#E69F00", "#CC79A7")]
+    dashed = [line for line in nulls if line.get_linewidth() == 1.4]
+    top = max(line.get_zorder() for line in tokens)
+    assert len(tokens) == 10 and all(band.get_zorder() > top for band in bands)
+    assert len(dashed) == 2 and all(line.get_zorder() > mean.get_zorder() for line in dashed)
+    chance = next(line for line in axis.lines if line.get_color() == "#7F7F7F")
+    assert chance.get_zorder() > top and tokens[0].get_color() != chance.get_color()
+
+
 def test_without_a_second_eigenvector_the_panel_says_so():
     result = replace(shared(STRETCHING), second=None, plane=None)
     (figure,) = draw_item("final_alignment", result).values()

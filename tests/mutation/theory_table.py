@@ -35,7 +35,7 @@ THEORY: tuple[Mutation, ...] = (
         ),
     ),
     *changes_in(
-        "theory/increments.py",
+        "pmt/spectral/increments.py",
         (
             "increments-dimension",
             "return mean_modulus(d) * (own - (jnp.trace(matrix) - own) / (d - 1))",

@@ -1,0 +1,117 @@
+"""The first-order law of the increments (theory.md II.8) beside what a model's layers show.
+
+It says what the increment of the principal direction is to first order in the step size, whatever
+the matrix: of layer 1, whose tokens are uniform on the sphere, and where no attention weight
+depends on the tokens. Elsewhere nothing is predicted, and the reason is said.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from pmt.experiments.nulls import attention_weights
+from pmt.experiments.stripped import Layered, prepare_layer
+from pmt.experiments.tokens import prepare_tokens, random_tokens
+from pmt.spectral import Spectrum
+from pmt.spectral.increments import law, plane_law
+
+# Weights that differ by no more than so many roundings of 1 are the same.
+_ROUNDINGS = 8
+# Prompts whose attention is looked at.
+_LOOKED_AT = 32
+
+
+@dataclass(frozen=True)
+class FirstOrder:
+    """What the law says of layer 1.
+
+    Attributes:
+      delta_rho: alpha times the derivative of the mean increment of rho with the principal
+        direction at alpha = 0; None where the law does not apply.
+      spread: by how much an attention weight differs between tokens, at most; None where the
+        tokens are not random ones.
+      reason: why the law does not apply; None where it does.
+    """
+
+    delta_rho: float | None
+    spread: float | None
+    reason: str | None
+
+
+def first_order(
+    layers: Layered, spectrum: Spectrum, *, alpha: float, n: int, seed: int, given: bool
+) -> FirstOrder:
+    """The law for layer 1 on ``n`` uniform tokens, or why there is none.
+
+    Whether the weights depend on the tokens is seen from those of some random prompts and of the
+    same prompts with their tokens in another order, head by head and pair by pair.
+
+    Args:
+      layers: as in ``analyze``; the first one is read.
+      spectrum: of its layer matrix.
+      alpha: step size.
+      n, seed: of the random tokens.
+      given: whether the run's tokens are a user's own.
+    """
+    if given:
+        reason = "the tokens were given, and are not known to be uniform on the sphere"
+        return FirstOrder(None, None, reason)
+    layer = prepare_layer(layers.layer(0), alpha)
+    d, dtype = layer.query.shape[-1], layer.query.dtype
+    x = prepare_tokens(random_tokens(_LOOKED_AT, n, d, seed), d, dtype)
+    # (prompts, h, n, n)
+    both = [attention_weights(layer, each, None) for each in (x, jnp.roll(x, 1, axis=1))]
+    weights = np.concatenate([np.asarray(each, np.float64) for each in both])
+    spread = float(np.max(np.ptp(weights, axis=0)))
+    if spread > _ROUNDINGS * float(jnp.finfo(dtype).eps):
+        reason = (
+            "the attention of layer 1 depends on the tokens, its weights differ by up to "
+            f"{spread:.2g} between tokens"
+        )
+        return FirstOrder(None, spread, reason)
+    if spectrum.dimension == d:
+        # The line or plane is the whole space.
+        return FirstOrder(0.0, spread, None)
+    own = np.einsum("bhii->h", weights) / (len(weights) * n)
+    heads = np.einsum(
+        "h,hdk,hke->de", own, np.asarray(layer.output, np.float64), np.asarray(layer.value)
+    )
+    basis = np.asarray(spectrum.basis, np.float64)
+    matrix = jnp.asarray(heads, jnp.result_type(float))
+    frame = jnp.asarray(basis, matrix.dtype)
+    slope = law(matrix, frame[:, 0]) if spectrum.dimension == 1 else plane_law(matrix, frame)
+    return FirstOrder(alpha * float(slope), spread, None)
+
+
+def as_record(found: FirstOrder, measured: float, se: float | None, depth: int) -> dict[str, Any]:
+    """As JSON has it, with what was measured and why no other layer has a law."""
+    return {
+        "layer": 1,
+        "applies": found.reason is None,
+        "reason": found.reason,
+        "delta_rho": found.delta_rho,
+        "measured_delta_rho": measured,
+        "measured_delta_rho_se": se,
+        "attention_spread": found.spread,
+        "other_layers": None if depth == 1 else LATER,
+    }
+
+
+LATER = "the tokens that enter later layers are not uniform on the sphere"
+
+
+def clause(found: FirstOrder, measured: float, se: float | None, alpha: float, depth: int) -> str:
+    """What there is to say about it, to stand within a sentence."""
+    if found.delta_rho is None:
+        return f"the first-order law does not apply: {found.reason}" + (
+            f", and {LATER}" if depth > 1 else ""
+        )
+    error = "" if se is None else f" (standard error {se:.4f})"
+    return (
+        "the first-order law, which holds for any matrix under attention that does not depend on "
+        f"the tokens, gives layer 1 the increment {found.delta_rho:+.4f} at alpha = {alpha:g}, "
+        f"against {measured:+.4f}{error} measured"
+        + (f"; it does not apply to layers 2 to {depth}: {LATER}" if depth > 1 else "")
+    )
