@@ -13,17 +13,16 @@ from pmt.spectral import chance
 from tests.experiments.systems import random_stack
 from tests.models.conftest import DATA
 
-STACK = random_stack(layers=2, d=5)
-
 
 class Scheduled:
     """Layers that are dealt out to blocks."""
 
     def __init__(self, *schedule):
         self.schedule, self.depth = schedule, len(schedule)
+        self.stack = random_stack(layers=2, d=5)
 
     def layer(self, index):
-        return STACK.layer(self.schedule[index])
+        return self.stack.layer(self.schedule[index])
 
     def block(self, index):
         return self.schedule[index]
