@@ -223,6 +223,7 @@ def _given(
     from pmt.experiments import describe, load_tokens
     from pmt.experiments.items import Given
     from pmt.experiments.reproduce import check
+    from pmt.experiments.stripped import count_of_blocks
     from pmt.experiments.tokens import prepare_tokens
     from pmt.models import from_pretrained, open_layers
 
@@ -258,8 +259,7 @@ def _given(
                     raise
                 tell(f"left out: {error}")
         repeated = [item.name for item in items if item.needs == "one layer"]
-        different = len({layers.block(index) for index in range(layers.depth)})
-        if repeated and layer is None and different > 1:
+        if repeated and layer is None and count_of_blocks(layers) > 1:
             whose = (
                 f"not all layers of {info.name} have"
                 if info.shared

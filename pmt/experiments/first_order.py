@@ -75,9 +75,9 @@ def first_order(
         # The line or plane is the whole space.
         return FirstOrder(0.0, spread, None)
     own = np.einsum("bhii->h", weights) / (len(weights) * n)
-    heads = np.einsum(
-        "h,hdk,hke->de", own, np.asarray(layer.output, np.float64), np.asarray(layer.value)
-    )
+    maps = (np.asarray(array, np.float64) for array in (layer.output, layer.value))
+    # Pair by pair, by matrix products: as one sum it would take h d² k steps of a loop.
+    heads = np.einsum("h,hdk,hke->de", own, *maps, optimize=True)
     basis = np.asarray(spectrum.basis, np.float64)
     matrix = jnp.asarray(heads, jnp.result_type(float))
     frame = jnp.asarray(basis, matrix.dtype)

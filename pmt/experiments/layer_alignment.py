@@ -81,9 +81,9 @@ def _law(result: Analysis) -> FirstOrder | None:
 
 
 def record(result: Analysis) -> dict[str, Any]:
-    """As ``pmt analyze --json`` has it; with ``"first_order_law"`` where that applies."""
+    """As ``pmt analyze --json`` has it, with ``"first_order_law"`` of an item."""
     law = _law(result)
-    if law is None or law.delta_rho is None:
+    if law is None:
         return analysis_json(result)
     own = result.layers[0].alignment
     shown = as_record(law, own.delta_rho, own.delta_rho_se, len(result.layers))

@@ -31,6 +31,7 @@ from pmt.experiments.layer_by_layer import advance, prepare_layer
 from pmt.experiments.null_runs import NullDraw, NullRun, gather, gaussian_step
 from pmt.experiments.nulls import apply_rotated, gaussian_maps, random_rotation
 from pmt.experiments.states import distances, rho_of
+from pmt.experiments.stripped import count_of_blocks
 from pmt.experiments.tokens import prepare_tokens, random_tokens
 from pmt.linalg import one_thread_each
 from pmt.numerics import require_finite
@@ -180,7 +181,7 @@ def _run(config: SharedConfig, given: Any) -> SharedRun:
         seen["distance"].append(distances(x))
     return SharedRun(
         layer=number,
-        shared=_is_one_block(layers),
+        shared=layers.depth > 1 and count_of_blocks(layers) == 1,
         depth=layers.depth,
         steps=steps,
         spectrum=own.spectrum,
@@ -201,12 +202,6 @@ def _run(config: SharedConfig, given: Any) -> SharedRun:
             mean_chance(own.values),
         ),
     )
-
-
-def _is_one_block(layers: Any) -> bool:
-    """Whether several layers have the same weights and no layer has others."""
-    block = getattr(layers, "block", int)
-    return layers.depth > 1 and len({block(index) for index in range(layers.depth)}) == 1
 
 
 def _solve(

@@ -11,6 +11,7 @@ import numpy as np
 
 from pmt.experiments.steer import SteerConfig, Steering, steer
 from pmt.experiments.steer_record import steering_json
+from pmt.experiments.stripped import count_of_blocks
 from pmt.models.editing import layers_with
 from pmt.spectral import chance
 
@@ -38,8 +39,7 @@ class SteeredRun(Steering):
 def pieces(config: SteeredConfig, given: Any) -> int:
     """What the calls of ``given.progress`` add up to: layers with the same weights are one."""
     del config
-    block = getattr(given.layers, "block", int)
-    return len({block(index) for index in range(given.layers.depth)}) + 4
+    return count_of_blocks(given.layers) + 4
 
 
 def run(config: SteeredConfig, given: Any) -> SteeredRun:

@@ -36,6 +36,16 @@ class Layered(Protocol):
         """Layer ``index``, from 0."""
 
 
+def block_of(layers: Layered, index: int) -> int:
+    """The same number for layers with the same weights; each its own where they do not say."""
+    return int(getattr(layers, "block", int)(index))
+
+
+def count_of_blocks(layers: Layered) -> int:
+    """How many of the layers have weights of their own."""
+    return len({block_of(layers, index) for index in range(layers.depth)})
+
+
 def prepare_layer(layer: MultiHead, alpha: float) -> MultiHead:
     """The layer with another step size; its numbers have the dtype of its arrays.
 
@@ -106,8 +116,7 @@ class Stripped:
 
     def block(self, index: int) -> int:
         """As the layers say; each its own where they do not."""
-        block = getattr(self._layers, "block", int)(index)
-        return int(block)
+        return block_of(self._layers, index)
 
     def layer(self, index: int) -> MultiHead:
         """With the step size of the analysis."""
@@ -144,8 +153,8 @@ class Stripped:
         """What the layers say themselves."""
         if hasattr(self._layers, "dimensions"):
             return describe(self._layers)
-        blocks = {self.block(index) for index in range(self.depth)}
-        shared, h, d = len(blocks) < self.depth, found.model.h, found.shape[-1]
+        shared = count_of_blocks(self._layers) < self.depth
+        h, d = found.model.h, found.shape[-1]
         return ModelInfo("unnamed", "attention", d, h, self.depth, shared, None, None)
 
 

@@ -72,7 +72,7 @@ class _Pairs:
       values: complex128, (k,). Real where the eigenvector is.
       vectors: float64, (d, d). In the first k rows the real parts of the eigenvectors, in the
         others the imaginary parts of those that are not real.
-      inverse: float32, (d, d). Of ``vectors``.
+      inverse: (d, d), float32 while steps are made. Of ``vectors``.
       farthest: the largest sum of moduli in a row of G so far.
     """
 
@@ -160,7 +160,10 @@ class _Pairs:
         d, kept = len(self.vectors), len(self.values)
         reals = 2 * kept - d
         if self.farthest > _NEAR:
-            self.inverse = np.linalg.inv(self.vectors)
+            anew = inverse(self.vectors)
+            if anew is None:
+                return None
+            self.inverse = anew
         # The columns of S⁻¹ are left eigenvectors y with yᵀ v = 1, or Re y and Im y twice as long.
         squares = np.einsum("ij,ij->j", self.inverse, self.inverse)
         squares[reals:kept] = (squares[reals:kept] + squares[kept:]) / 4

@@ -87,7 +87,9 @@ def test_attention_that_depends_on_the_tokens_has_no_law():
         assert "the first-order law does not apply: the attention of layer 1 depends on" in said
         assert f"its weights differ by up to {law.spread:.2g} between tokens" in said
         assert "the tokens that enter later layers are not uniform on the sphere" in said
-        assert "first_order_law" not in record(result)
+        shown = record(result)["first_order_law"]
+        assert not shown["applies"] and shown["reason"] == law.reason
+        assert shown["delta_rho"] is None and shown["attention_spread"] == law.spread
         first, second = tables(result)["layers"]
         assert first["first_order_delta_rho"] == second["first_order_delta_rho"] == ""
         assert first["first_order_reason"] == law.reason
