@@ -67,8 +67,31 @@ class ModelInfo:
 
 
 @dataclass(frozen=True)
+class NullRho:
+    """rho of the tokens under a null model with its own principal direction; mean over draws.
+
+    Attributes:
+      rho: the mean; se: its standard error, over prompts and over draws in quadrature (None for a
+        single prompt); sd: standard deviation between draws (None for a single one).
+      ratio, ratio_se, ratio_sd: the same of rho / chance, every draw by the chance level of its
+        own direction.
+      draws: how many.
+      dimension: 1 or 2; None where the draws differ in it.
+    """
+
+    rho: float
+    se: float | None
+    sd: float | None
+    ratio: float
+    ratio_se: float | None
+    ratio_sd: float | None
+    draws: int
+    dimension: int | None
+
+
+@dataclass(frozen=True)
 class NullAlignment:
-    """Increments under a null model, with its own principal direction; means over its draws.
+    """Tokens under a null model, with its own principal direction; means over its draws.
 
     Attributes:
       delta_rho, p_increase: as for the layer itself.
@@ -77,6 +100,7 @@ class NullAlignment:
       sd: standard deviation of ``delta_rho`` between draws; None for a single one.
       draws: how many.
       dimension: 1 or 2, that of its principal direction; None where draws differ in it.
+      after: rho of the states after the layer.
     """
 
     delta_rho: float
@@ -85,6 +109,16 @@ class NullAlignment:
     sd: float | None
     draws: int
     dimension: int | None
+    after: NullRho
+
+    @classmethod
+    def of_record(cls, said: Mapping[str, Any]) -> "NullAlignment":
+        """From what ``dataclasses.asdict`` made of it.
+
+        Raises:
+          TypeError, KeyError: it was something else.
+        """
+        return cls(**{**said, "after": NullRho(**said["after"])})
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,16 @@ does that was refused, is free for any other.
 """
 
 import json
+from contextlib import suppress
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from pmt.errors import RequestError
 from pmt.files import as_json, first_difference, remove_leftovers, write_atomically, write_json
+from pmt.parallel.store import UnitStore
 
-_REQUEST, _RESULT = "request.json", "result.json"
+_REQUEST, _RESULT, _UNFINISHED = "request.json", "result.json", "unfinished"
 
 
 class Chunks:
@@ -41,6 +43,9 @@ class Chunks:
         before = _read(self.folder / _REQUEST)
         # What a killed run was writing.
         remove_leftovers(self.folder)
+        if before == self._request and self.result is not None:
+            # A run that was killed at its very end.
+            self._forget_units()
         if before != self._request:
             if before is not None and not overwrite and self._holds_results():
                 raise RequestError(
@@ -52,6 +57,7 @@ class Chunks:
             # What a run goes on from: layers, and checkpoints of a training.
             for old in (*self.folder.glob("layers/*.json"), *self.folder.glob("checkpoint*.npz")):
                 old.unlink()
+            self._forget_units()
             write_json(self.folder / _REQUEST, self._request)
 
     @property
@@ -74,6 +80,12 @@ class Chunks:
         """What ``put`` was given for the layer, by this run or one before it; else None."""
         return _read(self._layer(layer))
 
+    def units(self, name: str) -> UnitStore:
+        """Where finished units of that name stay until ``close``; those of another run are gone on
+        with.
+        """
+        return UnitStore(self.folder / _UNFINISHED / name, self._request, overwrite=True)
+
     def write(self, name: str, content: str | bytes) -> Path:
         """A file of the item."""
         self._require_own()
@@ -83,10 +95,17 @@ class Chunks:
         """The result, after all other files."""
         self._require_own()
         write_json(self.folder / _RESULT, result)
+        self._forget_units()
 
     def _holds_results(self) -> bool:
         """Whether there is anything that another request would replace."""
         return any(path.is_file() and path.name != _REQUEST for path in self.folder.rglob("*"))
+
+    def _forget_units(self) -> None:
+        for path in self.folder.glob(f"{_UNFINISHED}/*"):
+            UnitStore(path, self._request, overwrite=True).discard()
+        with suppress(OSError):
+            (self.folder / _UNFINISHED).rmdir()
 
     def _require_own(self) -> None:
         if _read(self.folder / _REQUEST) != self._request:

@@ -26,10 +26,9 @@ import numpy as np
 
 from pmt.errors import RequestError
 from pmt.experiments.ahead import Ahead
-from pmt.experiments.analysis import NULLS
+from pmt.experiments.analysis import NULLS, NullRho
 from pmt.experiments.contrast import (
     Contrast,
-    NullRho,
     columns,
     contrast,
     mean_chance,

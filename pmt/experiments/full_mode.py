@@ -177,6 +177,7 @@ def run(config: FullConfig, given: Any) -> FullMode:
         texts=source,
         progress=given.progress,
         solver=given.solver,
+        workers=given.workers("layers"),
     )
     return FullMode(analysis, len(tokens.present), int(np.sum(tokens.present)), source)
 

@@ -29,12 +29,18 @@ from pmt.experiments.eigen_cache import Solver
 from pmt.experiments.layer_by_layer import unseen
 from pmt.experiments.loop_figure_1 import FIGURE_1, FIGURE_1_QUICK
 from pmt.experiments.loop_figure_2 import FIGURE_2, FIGURE_2_QUICK
+from pmt.parallel.store import UnitStore
+from pmt.parallel.workers import Workers
 
 Needs = Literal["nothing", "layers", "one layer", "text"]
 
 
 def _unknown(layer: int) -> Any:
     del layer
+
+
+def _nowhere(name: str) -> None:
+    del name
 
 
 def _no_model() -> Any:
@@ -58,6 +64,8 @@ class Given:
       folder: for checkpoints of what trains; None for none.
       keep: called with a layer (from 1) and what is known of it.
       recall: what ``keep`` was given for a layer by a run before this one, or None.
+      units: where finished units of work of that name are kept, such as the layers of one of an
+        item's analyses; None for nowhere.
       memo: results that several items share, by what they depend on.
     """
 
@@ -73,7 +81,12 @@ class Given:
     folder: Path | None = None
     keep: Callable[[int, Any], None] = unseen
     recall: Callable[[int], Any] = _unknown
+    units: Callable[[str], UnitStore | None] = _nowhere
     memo: dict[Any, Any] = field(default_factory=dict)
+
+    def workers(self, name: str) -> Workers:
+        """All devices, for an analysis whose finished layers are kept under that name."""
+        return Workers(store=self.units(name))
 
 
 @dataclass(frozen=True)
@@ -120,8 +133,7 @@ def _item(
     return Item(name=name, alias=alias, title=title, number=number, needs=needs, **(made | rest))
 
 
-_SMALL: dict[str, Any] = {"prompts": 6, "tokens": 5}
-_FEW: dict[str, Any] = _SMALL | {"draws": 2}
+_FEW: dict[str, Any] = {"prompts": 6, "tokens": 5, "draws": 2}
 _shared = partial(_item, shared_layer, needs="one layer")
 
 ITEMS: tuple[Item, ...] = (
@@ -165,7 +177,7 @@ ITEMS: tuple[Item, ...] = (
         "beside Fig. 2(b)",
         "layers",
         config=orders.OrdersConfig(),
-        quick=orders.OrdersConfig(**_SMALL),
+        quick=orders.OrdersConfig(**_FEW),
         figure="orders",
     ),
     _shared(
@@ -225,7 +237,7 @@ ITEMS: tuple[Item, ...] = (
         "Fig. 9, and its like in Sec. 3.3",
         "layers",
         config=steered_layers.SteeredConfig(),
-        quick=steered_layers.SteeredConfig(**_SMALL),
+        quick=steered_layers.SteeredConfig(**_FEW),
         figure="steered_layers",
     ),
     _item(

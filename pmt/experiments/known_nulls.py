@@ -17,7 +17,7 @@ from pmt.experiments.eigen_cache import Solver
 from pmt.experiments.stage import Stage
 
 # Raised whenever the same layer and tokens would show something else.
-_VERSION = "pmt.nulls/1"
+_VERSION = "pmt.nulls/2"
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,6 @@ class KnownNulls:
 def _read(text: str) -> dict[str, NullAlignment] | None:
     """None where it is no such text."""
     try:
-        return {name: NullAlignment(**said) for name, said in json.loads(text).items()}
-    except (ValueError, TypeError, AttributeError):
+        return {name: NullAlignment.of_record(said) for name, said in json.loads(text).items()}
+    except (ValueError, TypeError, AttributeError, KeyError):
         return None

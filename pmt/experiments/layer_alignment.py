@@ -12,7 +12,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from pmt.experiments.analysis import Analysis, AnalysisConfig, LayerAnalysis, count_of_steps
-from pmt.experiments.contrast import BEYOND, NULL_NAMES, judge_increment
+from pmt.experiments.contrast import (
+    BEYOND,
+    NULL_NAMES,
+    Contrast,
+    Judgement,
+    columns,
+    contrast_after,
+    judge_increment,
+)
 from pmt.experiments.first_order import LATER, FirstOrder, as_record, clause, first_order
 from pmt.experiments.layer_by_layer import analyze
 from pmt.experiments.record import analysis_json, layer_json
@@ -64,6 +72,7 @@ def run(config: AlignmentConfig, given: Any) -> AlignmentRun:
         progress=given.progress,
         solver=given.solver,
         seen=lambda layer: given.keep(layer.index, layer_json(layer)),
+        workers=given.workers("layers"),
     )
     law = first_order(
         given.layers,
@@ -112,6 +121,7 @@ def tables(result: Analysis) -> dict[str, list[dict[str, Any]]]:
                 f"{name}_sd": "" if null.sd is None else null.sd,
                 f"{name}_draws": null.draws,
             }
+            row |= columns({f"{name}_after": null.after})
         row["intertoken_distance"] = layer.intertoken_distance
         if law is not None:
             first = layer.index == 1
@@ -133,7 +143,10 @@ def sentences(result: Analysis) -> list[str]:
         )
     above = _above_average(result)
     first = "; ".join(part for part in (above, predicted) if part is not None)
-    return [*([first] if first else []), *(_beside(layers, name) for name in layers[0].null)]
+    return [
+        *([first] if first else []),
+        *(said for name in layers[0].null for said in beside(layers, name)),
+    ]
 
 
 def _above_average(result: Analysis) -> str | None:
@@ -151,23 +164,40 @@ def _above_average(result: Analysis) -> str | None:
     )
 
 
-def _beside(layers: Sequence[LayerAnalysis], name: str) -> str:
+def beside(layers: Sequence[LayerAnalysis], name: str) -> list[str]:
+    """What the increments and the alignments of these layers say beside those of a null model."""
     null_name = f"the {NULL_NAMES[name]} null"
     every = [judge_increment(layer.alignment, layer.null[name]) for layer in layers]
     found = [each for each in every if each.stands_out is not None]
     if not found:
-        return f"increment less that of {null_name}: {every[0].reason}"
+        return [f"increment less that of {null_name}: {every[0].reason}"]
     margin = np.mean([each.margin for each in found])
     error = np.mean([each.error or 0.0 for each in found])
-    verdicts = [each.stands_out for each in found]
     draws = layers[0].null[name].draws
     # Prompts are common to all layers, and so are draws where weights are shared; whatever the
     # correlation, the error of a mean is at most the mean of the errors.
-    return (
+    increments = (
         f"increment less that of {null_name}, which keeps the layer's attention: "
         f"{margin:+.4f} on average over layers (standard error of one more draw at most "
         f"{error:.4f}, however those of the layers depend on each other); the trained weights are "
-        f"above {BEYOND} (95 % in each layer, {draws} draws) in {verdicts.count(1)} of "
-        f"{len(found)} layers, below it in {verdicts.count(-1)} and within it in "
-        f"{verdicts.count(0)}"
+        f"above {BEYOND} (95 % in each layer, {draws} draws) in {_counts(found)}"
+    )
+    after = [
+        contrast_after(name, layer.alignment, layer.chance, layer.null[name]) for layer in layers
+    ]
+    told = [each for each in after if each.stands_out is not None]
+    if not told:
+        return [increments]
+    alignments = (
+        f"alignment after the layer beside {null_name}: the trained weights are above {BEYOND} in "
+        f"{_counts(told)}"
+    )
+    return [increments, alignments]
+
+
+def _counts(found: Sequence[Judgement | Contrast]) -> str:
+    verdicts = [each.stands_out for each in found]
+    return (
+        f"{verdicts.count(1)} of {len(found)} layers, below it in {verdicts.count(-1)} and within "
+        f"it in {verdicts.count(0)}"
     )

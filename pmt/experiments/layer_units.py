@@ -144,5 +144,5 @@ def _read(part: Mapping[str, np.ndarray]) -> tuple[LayerAnalysis, Facts]:
     said["alignment"] = Alignment(**said["alignment"])
     for name, kind in (("average", Average), ("plane", Alignment)):
         said[name] = None if said[name] is None else kind(**said[name])
-    said["null"] = {name: NullAlignment(**null) for name, null in said["null"].items()}
+    said["null"] = {name: NullAlignment.of_record(null) for name, null in said["null"].items()}
     return LayerAnalysis(**said), Facts(**facts)

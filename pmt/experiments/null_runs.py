@@ -1,10 +1,11 @@
 """The tokens under a null model whose one layer is applied again and again."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from pmt.experiments.nulls import apply_gaussian, gaussian_maps
@@ -20,14 +21,14 @@ class NullRun:
       rho: (draws, steps + 1, prompts, n), with the draw's own principal direction.
       dimensions: of that, for every draw.
       distance: (steps + 1,), mean intertoken distance.
-      signed, plane: (draws, prompts, n), of the last states, as in ``SharedRun``; None for the
-        Gaussian null, which has no counterparts of v_1 and v_2.
+      signed, plane: (draws, prompts, n), of the last states, as in ``SharedRun``; no plane for the
+        Gaussian null, of which v_2 is not solved for.
     """
 
     rho: np.ndarray
     dimensions: tuple[int, ...]
     distance: np.ndarray
-    signed: np.ndarray | None
+    signed: np.ndarray
     plane: np.ndarray | None
 
 
@@ -45,6 +46,15 @@ class NullDraw:
         """Apply the null's layer once more."""
         self._take(self._move(self.x))
 
+    def state(self) -> dict[str, Any]:
+        """The tokens, and what was measured so far."""
+        return {"x": self.x, "rho": self.rho, "distance": self.distance}
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """The same again from ``state``."""
+        self.x, self.rho = jnp.asarray(state["x"]), list(state["rho"])
+        self.distance = state["distance"].tolist()
+
     def _take(self, x: jax.Array) -> None:
         self.x = x
         self.rho.append(rho_of(x, self._directions))
@@ -58,17 +68,15 @@ def gaussian_step(layer: Any, key: tuple[int, ...], x: jax.Array) -> jax.Array:
 
 
 def gather(
-    nulls: list[NullDraw], frames: list[tuple[np.ndarray, np.ndarray]] | None = None
+    nulls: list[NullDraw], first: list[np.ndarray], planes: list[np.ndarray] | None = None
 ) -> NullRun:
-    """The draws of one null model; ``frames`` are v_1 and the plane of v_1 and v_2 in each."""
-    signed = plane = None
-    if frames is not None:
-        last = [np.asarray(null.x, np.float64) for null in nulls]
-        signed = np.stack([x @ first for x, (first, _) in zip(last, frames, strict=True)])
-        along = [
-            np.linalg.norm(x @ both, axis=-1) for x, (_, both) in zip(last, frames, strict=True)
-        ]
-        plane = np.stack(along)
+    """The draws of one null model; ``first`` is v_1, ``planes`` those of v_1 and v_2 in each."""
+    last = [np.asarray(null.x, np.float64) for null in nulls]
+    signed = np.stack([x @ v for x, v in zip(last, first, strict=True)])
+    plane = None
+    if planes is not None:
+        pairs = zip(last, planes, strict=True)
+        plane = np.stack([np.linalg.norm(x @ both, axis=-1) for x, both in pairs])
     return NullRun(
         rho=np.stack([null.rho for null in nulls]),
         dimensions=tuple(null.dimension for null in nulls),

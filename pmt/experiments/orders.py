@@ -4,10 +4,11 @@ The paper sorts eigenvalues by real part; the map with its skip connection selec
 |1 + alpha lam|. Where the orders agree on a layer, so do their lines.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from pmt.experiments.analysis import Analysis, AnalysisConfig
+from pmt.experiments.analysis import Analysis, AnalysisConfig, count_of_steps
+from pmt.experiments.contrast import columns
 from pmt.experiments.layer_by_layer import analyze
 from pmt.experiments.record import analysis_json
 from pmt.linalg import ORDERS
@@ -15,11 +16,23 @@ from pmt.linalg import ORDERS
 
 @dataclass(frozen=True)
 class OrdersConfig:
-    """As ``AnalysisConfig``, in every order and without null models."""
+    """As ``AnalysisConfig``, in every order; the seed is that of the call."""
 
     prompts: int = 100
     tokens: int = 10
     alpha: float = 1.0
+    draws: int = 5
+
+    def in_order(self, order: str, seed: int) -> AnalysisConfig:
+        """The config of one of the analyses."""
+        return AnalysisConfig(
+            order=order,
+            alpha=self.alpha,
+            prompts=self.prompts,
+            tokens=self.tokens,
+            seed=seed,
+            draws=self.draws,
+        )
 
 
 @dataclass(frozen=True)
@@ -31,27 +44,21 @@ class Orders:
 
 def pieces(config: OrdersConfig, given: Any) -> int:
     """What the calls of ``given.progress`` add up to."""
-    del config
-    return 2 * len(ORDERS) * given.layers.depth
+    depth = given.layers.depth
+    return sum(count_of_steps(depth, config.in_order(order, 0)) for order in ORDERS)
 
 
 def run(config: OrdersConfig, given: Any) -> Orders:
-    """Analyse the layers in every order."""
-    asked = AnalysisConfig(
-        alpha=config.alpha,
-        prompts=config.prompts,
-        tokens=config.tokens,
-        seed=given.seed,
-        nulls=(),
-    )
+    """Analyse the layers in every order; null models have principal directions of that order."""
     return Orders(
         {
             order: analyze(
                 given.layers,
-                replace(asked, order=order),
+                config.in_order(order, given.seed),
                 tokens=given.tokens,
                 progress=given.progress,
                 solver=given.solver,
+                workers=given.workers(order),
             )
             for order in ORDERS
         }
@@ -78,6 +85,14 @@ def tables(result: Orders) -> dict[str, list[dict[str, Any]]]:
                 f"{order}_delta_rho": own.delta_rho,
                 f"{order}_p_increase": own.p_increase,
             }
+            for name, null in layer.null.items():
+                row |= {
+                    f"{order}_{name}_delta_rho": null.delta_rho,
+                    f"{order}_{name}_p_increase": null.p_increase,
+                    f"{order}_{name}_se": "" if null.se is None else null.se,
+                    f"{order}_{name}_sd": "" if null.sd is None else null.sd,
+                }
+                row |= columns({f"{order}_{name}_after": null.after})
         rows.append(row | {"mean_delta_rho": layers[0].average.delta_rho})
     return {"orders": rows}
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from pmt.attention import Boolean, Causal, Full
 from pmt.experiments.analysis import LayerAnalysis, NullAlignment
-from pmt.experiments.contrast import spread_of_draws
+from pmt.experiments.contrast import error_of_draws, mean_of_draws, null_rho, spread_of_draws
 from pmt.experiments.states import distances, rho_of, summarize_present
 from pmt.numerics import on_host
 from pmt.spectral import (
@@ -20,7 +20,6 @@ from pmt.spectral import (
     average_over_directions,
     chance,
     rho_on_host,
-    standard_error,
     summarize,
 )
 
@@ -118,24 +117,19 @@ def _only(x: jax.Array, present: np.ndarray) -> jax.Array:
 
 def _null(draws: list[tuple[np.ndarray, Any, Any]], present: np.ndarray | None) -> NullAlignment:
     """From the basis of the principal direction and the states before and after of every draw."""
-    increments, dimensions = [], set()
-    for basis, before, after in draws:
-        increments.append(_rho(after, basis) - _rho(before, basis))
-        dimensions.add(basis.shape[1])
-    delta = np.stack(increments)
-    # A text is the unit whatever its length; its tokens weigh as much as those of any other.
-    there = np.ones(delta.shape[1:], bool) if present is None else present
-    means = np.where(there, delta.mean(axis=0), 0.0).sum(axis=1) / there.sum(axis=1)
-    over_prompts = standard_error(means[:, None])
-    delta = delta[:, there]
-    over_draws = standard_error(delta) or 0.0
+    dimensions = [basis.shape[1] for basis, _, _ in draws]
+    low, high = (
+        np.stack([_rho(states[when], basis) for basis, *states in draws]) for when in (0, 1)
+    )
+    after = null_rho(high, draws[0][1].shape[-1], dimensions, present)
     return NullAlignment(
-        delta_rho=float(delta.mean()),
-        p_increase=float(np.mean(delta > 0)),
-        se=None if over_prompts is None else float(np.hypot(over_prompts, over_draws)),
-        sd=spread_of_draws(delta),
-        draws=len(delta),
-        dimension=dimensions.pop() if len(dimensions) == 1 else None,
+        delta_rho=mean_of_draws(high - low, present),
+        p_increase=mean_of_draws(high > low, present),
+        se=error_of_draws(high - low, present),
+        sd=spread_of_draws(high - low, present),
+        draws=after.draws,
+        dimension=after.dimension,
+        after=after,
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from pmt import __version__
 from pmt.experiments.analysis import Analysis, LayerAnalysis
-from pmt.experiments.contrast import judge_increment
+from pmt.experiments.contrast import contrast_after, judge_increment
 from pmt.experiments.repeat import Rate, Repetition
 from pmt.spectral import Alignment, Spectrum
 
@@ -38,7 +38,8 @@ def analysis_json(analysis: Analysis) -> dict[str, Any]:
     tokens are those of texts, ``"settings"`` say where these come from and how many tokens count;
     the rest is padding. Under ``"null"`` stand the mean over draws of a null model, its standard
     error and the spread between draws, and whether the layer's increment lies beyond what one more
-    draw would show (95 %): see `pmt.experiments.contrast.judge`.
+    draw would show (95 %): see `pmt.experiments.contrast.judge`. Its ``"after"`` is the same of rho
+    after the layer.
 
     ``"principal"`` says what solved it where that is not LAPACK for all pairs, and why where it is
     not what was asked for. Where only the leading eigenpairs were asked for, ``"leading"`` in the
@@ -111,6 +112,8 @@ def layer_json(layer: LayerAnalysis) -> dict[str, Any]:
                 "sd": null.sd,
                 "draws": null.draws,
                 **vars(judge_increment(layer.alignment, null)),
+                "after": vars(null.after)
+                | {"contrast": vars(contrast_after(name, layer.alignment, layer.chance, null))},
             }
             for name, null in layer.null.items()
         },

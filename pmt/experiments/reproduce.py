@@ -166,6 +166,7 @@ def run_item(
         if known is not None:
             return Done(item, known, chunks.folder, before=True)
         given = replace(given, folder=chunks.folder, keep=chunks.put, recall=chunks.get)
+        given = replace(given, units=chunks.units)
     result = item.run(config, given)
     found = as_json(
         {

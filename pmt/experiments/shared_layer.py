@@ -17,10 +17,9 @@ import numpy as np
 
 from pmt.errors import RequestError
 from pmt.experiments.ahead import Ahead
-from pmt.experiments.analysis import NULLS
+from pmt.experiments.analysis import NULLS, NullRho
 from pmt.experiments.contrast import (
     Contrast,
-    NullRho,
     columns,
     contrast,
     mean_chance,
@@ -30,7 +29,7 @@ from pmt.experiments.contrast import (
 from pmt.experiments.layer_by_layer import advance, prepare_layer
 from pmt.experiments.null_runs import NullDraw, NullRun, gather, gaussian_step
 from pmt.experiments.nulls import apply_rotated, gaussian_maps, random_rotation
-from pmt.experiments.states import distances, rho_of
+from pmt.experiments.shared_steps import Kept, Watch
 from pmt.experiments.stripped import count_of_blocks
 from pmt.experiments.tokens import prepare_tokens, random_tokens
 from pmt.linalg import one_thread_each
@@ -40,7 +39,6 @@ from pmt.spectral import (
     Spectrum,
     all_directions,
     as_directions,
-    average_over_directions,
     chance,
     layer_matrix,
     standard_error,
@@ -162,42 +160,36 @@ def _run(config: SharedConfig, given: Any) -> SharedRun:
     ]
     rotated = [NullDraw(partial(apply_rotated, layer, r), r @ own.basis, few) for r in rotations]
 
-    steps = config.times * layers.depth
-    seen: dict[str, list[Any]] = {"average": [], "distance": []}
-    kept: list[list[np.ndarray]] = [[] for _ in lines]
-    planes: list[np.ndarray] = []
-    before = x
-    for step in range(steps + 1):
-        if step:
-            before, x = x, advance(layer, x, f"step {step} of layer {number}")
-            for null in (*gaussian, *rotated):
-                null.step()
-            given.progress(1)
-        for each, line in zip(kept, lines, strict=True):
-            each.append(rho_of(x, line))
-        if plane is not None:
-            planes.append(rho_of(x, plane))
-        seen["average"].append(average_over_directions(before, x, everything).rho_after)
-        seen["distance"].append(distances(x))
+    steps, kept = config.times * layers.depth, Kept(given.units("steps"))
+    watch = Watch(x, lines, plane, everything, (*gaussian, *rotated))
+    kept.go_on(watch)
+    given.progress(watch.step)
+    for step in range(watch.step + 1, steps + 1):
+        watch.go_on(advance(layer, watch.x, f"step {step} of layer {number}"))
+        kept.keep(watch)
+        given.progress(1)
+    first, *others = (np.stack(each) for each in watch.lines)
     return SharedRun(
         layer=number,
         shared=layers.depth > 1 and count_of_blocks(layers) == 1,
         depth=layers.depth,
         steps=steps,
         spectrum=own.spectrum,
-        first=np.stack(kept[0]),
-        second=np.stack(kept[1]) if len(kept) > 1 else None,
-        plane=np.stack(planes) if planes else None,
-        signed=np.asarray(x, np.float64) @ pair[:, 0],
-        average=np.array(seen["average"]),
+        first=first,
+        second=others[0] if others else None,
+        plane=None if plane is None else np.stack(watch.planes),
+        signed=np.asarray(watch.x, np.float64) @ pair[:, 0],
+        average=np.array(watch.average),
         null={
-            "gaussian": gather(gaussian),
-            "rotated": gather(rotated, [(r @ pair[:, 0], r @ both) for r in rotations]),
+            "gaussian": gather(gaussian, [basis[:, 0] for basis in bases]),
+            "rotated": gather(
+                rotated, [r @ pair[:, 0] for r in rotations], [r @ both for r in rotations]
+            ),
         },
-        distance=np.stack(seen["distance"]),
+        distance=np.stack(watch.distance),
         chances=(
             chance(d),
-            chance(d, 2) if planes else None,
+            None if plane is None else chance(d, 2),
             chance(d, own.dimension),
             mean_chance(own.values),
         ),

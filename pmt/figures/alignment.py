@@ -1,6 +1,6 @@
 """Alignment of the tokens with every layer's eigendirections, and their distances."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator
 
-from pmt.experiments import Analysis
+from pmt.experiments import Analysis, LayerAnalysis
+from pmt.experiments.analysis import NullAlignment
 from pmt.experiments.contrast import mean_chance
 from pmt.figures.style import (
     AVERAGE,
@@ -19,15 +20,28 @@ from pmt.figures.style import (
     DASHED,
     DOTTED,
     NULLS,
-    PAGE,
     PRINCIPAL,
     new_figure,
+    panel_figure,
     styled,
 )
 
 _LINE, _PLANE, _MIXED = "o", "s", "D"
 # Beyond so many layers markers and error bars of all series would cover each other.
 _SPARSE = 20
+# What is drawn over layers: by its name in an `Alignment` and an `Average`, with its label.
+QUANTITIES = (
+    ("rho_after", "alignment ρ after the layer"),
+    ("delta_rho", "increment Δρ"),
+    ("p_increase", "share P of increases"),
+)
+# The same of a null model, with its standard error.
+_OfNull = Callable[[NullAlignment], tuple[float, float | None]]
+_OF_NULLS: tuple[_OfNull, ...] = (
+    lambda null: (null.after.rho, null.after.se),
+    lambda null: (null.delta_rho, null.se),
+    lambda null: (null.p_increase, None),
+)
 # Labels of a layer axis, at most.
 _TICKS = 7
 
@@ -41,7 +55,7 @@ class _Series(NamedTuple):
     shift: float = 0.0
 
 
-def alignment_panels(analysis: Analysis) -> Figure:
+def alignment_panels(analysis: Analysis, *, column: bool = False) -> Figure:
     """Three panels over layers: alignment after the layer, its increment, share of increases.
 
     Principal direction against the mean over all eigendirections, chance of both, and the null
@@ -50,60 +64,67 @@ def alignment_panels(analysis: Analysis) -> Figure:
     π/2 times larger; diamonds are nulls whose draws are some of each. Where only the leading
     eigenpairs are known there is no mean over all directions. Of more than 20 layers the markers
     are small and those of the principal direction only, and standard errors are shaded.
+
+    Args:
+      analysis: of a model.
+      column: the panels stand one above the other, in a figure of a text column's width.
     """
-    layers = analysis.layers
-    index = np.array([layer.index for layer in layers])
-    own = [layer.alignment for layer in layers]
-    average = [layer.average for layer in layers if layer.average is not None]
-    sizes = [layer.principal.dimension for layer in layers]
-    dense = len(layers) > _SPARSE
     with styled():
-        figure = new_figure(PAGE, 2.9)
-        left, middle, right = figure.subplots(1, 3)
-        # One level a layer, since a plane's is higher than a line's.
-        left.hlines([a.chance for a in layers], index - 0.4, index + 0.4, CHANCE, DASHED, lw=0.9)
-        if average:
-            mixed = [mean_chance(layer.principal.values) for layer in layers]
-            left.plot(index, mixed, color=AVERAGE, lw=0.9, ls=DOTTED)
-        middle.axhline(0, color=CHANCE, lw=0.9, ls=DASHED)
-        right.axhline(0.5, color=CHANCE, lw=0.9, ls=DASHED)
-        for name, shift in zip(layers[0].null, (-0.12, 0.12), strict=False):
-            null = [layer.null[name] for layer in layers]
-            color, errors = NULLS[name][1], [n.se for n in null]
-            dimensions = None if dense else [n.dimension for n in null]
-            shift = 0.0 if dense else shift
-            series = _Series(color, [n.delta_rho for n in null], errors, dimensions, shift)
-            _draw(middle, index, series)
-            series = _Series(color, [n.p_increase for n in null], None, dimensions, shift)
-            _draw(right, index, series)
-        panels: tuple[tuple[Axes, list[float], list[float], list[float | None] | None], ...] = (
-            (
-                left,
-                [a.rho_after for a in average],
-                [a.rho_after for a in own],
-                [a.rho_after_se for a in own],
-            ),
-            (
-                middle,
-                [a.delta_rho for a in average],
-                [a.delta_rho for a in own],
-                [a.delta_rho_se for a in own],
-            ),
-            (right, [a.p_increase for a in average], [a.p_increase for a in own], None),
-        )
-        for axis, means, values, se in panels:
-            if means:
-                _draw(axis, index, _Series(AVERAGE, means))
-            _draw(axis, index, _Series(PRINCIPAL, values, se, sizes))
-        left.set(ylabel="alignment ρ after the layer", ylim=(0, None))
-        middle.set(ylabel="increment Δρ")
-        right.set(ylabel="share P of increases")
-        for axis in (left, middle, right):
-            _layer_axis(axis, 1, len(layers))
+        figure, axes = panel_figure(3, 2.9, column=column, sharex=column)
+        draw_layers(axes, analysis.layers)
+        axes[0].set_ylim(0, None)
+        for axis in axes[:-1] if column else ():
+            axis.set_xlabel("")
         figure.legend(
-            handles=_handles(analysis), loc="outside upper center", ncols=5, handlelength=1.8
+            handles=layer_handles([analysis]),
+            loc="outside upper center",
+            ncols=2 if column else 5,
+            handlelength=1.8,
         )
     return figure
+
+
+def draw_layers(axes: Sequence[Axes], layers: Sequence[LayerAnalysis]) -> None:
+    """Those three panels; their legend is ``layer_handles``.
+
+    That the first begins at 0 is left to say when all is drawn that has its scale.
+    """
+    index = np.array([layer.index for layer in layers])
+    sizes = [layer.principal.dimension for layer in layers]
+    left, middle, right = axes
+    # One level a layer, since a plane's is higher than a line's.
+    left.hlines([a.chance for a in layers], index - 0.4, index + 0.4, CHANCE, DASHED, lw=0.9)
+    if all(layer.average is not None for layer in layers):
+        mixed = [mean_chance(layer.principal.values) for layer in layers]
+        left.plot(index, mixed, color=AVERAGE, lw=0.9, ls=DOTTED)
+    middle.axhline(0, color=CHANCE, lw=0.9, ls=DASHED)
+    right.axhline(0.5, color=CHANCE, lw=0.9, ls=DASHED)
+    for axis, (name, _), of_null in zip(axes, QUANTITIES, _OF_NULLS, strict=True):
+        for null, shift in zip(layers[0].null, (-0.12, 0.12), strict=False):
+            _draw(axis, index, _null_series(layers, null, of_null, shift))
+        average = [getattr(layer.average, name) for layer in layers if layer.average is not None]
+        if average:
+            _draw(axis, index, _Series(AVERAGE, average))
+        own = [getattr(layer.alignment, name) for layer in layers]
+        se = [getattr(layer.alignment, f"{name}_se", None) for layer in layers]
+        _draw(axis, index, _Series(PRINCIPAL, own, se, sizes))
+    for axis, (_, label) in zip(axes, QUANTITIES, strict=True):
+        axis.set_ylabel(label)
+        layer_axis(axis, 1, len(layers))
+
+
+def _null_series(
+    layers: Sequence[LayerAnalysis], name: str, of_null: _OfNull, shift: float
+) -> _Series:
+    found = [of_null(layer.null[name]) for layer in layers]
+    dense = len(layers) > _SPARSE
+    return _Series(
+        NULLS[name][1],
+        [value for value, _ in found],
+        [error for _, error in found],
+        None if dense else [layer.null[name].dimension for layer in layers],
+        0.0 if dense else shift,
+    )
 
 
 def token_distance(analysis: Analysis) -> Figure:
@@ -131,7 +152,7 @@ def token_distance(analysis: Analysis) -> Figure:
             color=CHANCE,
         )
         axis.set(ylabel="mean intertoken distance", ylim=(0, 1.6))
-        _layer_axis(axis, 0, len(analysis.layers))
+        layer_axis(axis, 0, len(analysis.layers))
     return figure
 
 
@@ -161,8 +182,8 @@ def _draw(axis: Axes, index: np.ndarray, series: _Series) -> None:
     )
 
 
-def _layer_axis(axis: Axes, first: int, last: int) -> None:
-    """Labels at the first layer and at round numbers; none at a layer that there is not."""
+def layer_axis(axis: Axes, first: int, last: int) -> None:
+    """An axis of layers: labels at the first and at round numbers, none where there is no layer."""
     axis.set_xlabel("layer")
     step = next(s for s in (1, 2, 5, 10, 20, 50, 100, last) if last <= _TICKS * s)
     ticks = [tick for tick in range(step, last + 1, step) if tick - first >= step / 2]
@@ -172,14 +193,15 @@ def _layer_axis(axis: Axes, first: int, last: int) -> None:
     axis.set_xlim(first - margin, last + margin)
 
 
-def _handles(analysis: Analysis) -> list[Line2D]:
-    layers = analysis.layers
+def layer_handles(analyses: Sequence[Analysis]) -> list[Line2D]:
+    """The legend of ``draw_layers``, for all of these analyses of the same null models."""
+    layers = [layer for analysis in analyses for layer in analysis.layers]
     shown = [("principal direction", PRINCIPAL)]
     shown += [NULLS[name] for name in NULLS if name in layers[0].null]
     whole = all(layer.average is not None for layer in layers)
     shown += [("mean over all eigendirections", AVERAGE)] if whole else []
     dimensions: set[int | None] = {layer.principal.dimension for layer in layers}
-    if len(layers) <= _SPARSE:
+    if len(analyses[0].layers) <= _SPARSE:
         dimensions |= {null.dimension for layer in layers for null in layer.null.values()}
     marks = ((1, _LINE, "line"), (2, _PLANE, "plane"), (None, _MIXED, "draws of both kinds"))
     return [

@@ -12,18 +12,17 @@ from pmt.figures.style import (
     GREEN,
     GREY,
     ORANGE,
-    PAGE,
     PURPLE,
     SKY,
     VERMILION,
-    new_figure,
+    panel_figure,
     styled,
 )
 
 _COLORS = (VERMILION, BLUE, GREEN, PURPLE, SKY)
 
 
-def leading_eigenvalues(result: LeadingEigenvalues) -> Figure:
+def leading_eigenvalues(result: LeadingEigenvalues, *, column: bool = False) -> Figure:
     """Left the real parts of the first eigenvalues over layers, squares where they are one of a
     conjugate pair, with the radius |F| / √d of a Gaussian matrix's spectrum; right the relative gap
     (Re λ₁ - Re λ₂) / |λ₁|, λ₃ for λ₂ if a pair leads.
@@ -33,17 +32,16 @@ def leading_eigenvalues(result: LeadingEigenvalues) -> Figure:
     values = np.array([own.values[:shown] for own in result.layers])
     gaps = [relative_gap(own) for own in result.layers]
     with styled():
-        figure = new_figure(PAGE, 2.6)
-        left, right = figure.subplots(1, 2)
+        figure, (left, right) = panel_figure(2, 2.6, column=column)
         for k in reversed(range(shown)):
-            column, color = values[:, k], _COLORS[k]
+            value, color = values[:, k], _COLORS[k]
             # To the side, so that a pair and what comes close to it do not hide each other.
             at = index + 0.09 * (k - (shown - 1) / 2)
-            left.plot(at, column.real, color=color, lw=0.9, alpha=0.8)
-            for marker, chosen in (("o", column.imag == 0), ("s", column.imag != 0)):
+            left.plot(at, value.real, color=color, lw=0.9, alpha=0.8)
+            for marker, chosen in (("o", value.imag == 0), ("s", value.imag != 0)):
                 left.plot(
                     at[chosen],
-                    column.real[chosen],
+                    value.real[chosen],
                     marker,
                     color=color,
                     ms=4,
@@ -54,7 +52,8 @@ def leading_eigenvalues(result: LeadingEigenvalues) -> Figure:
         left.set(ylabel="Re λ", xlabel="layer")
         known = [(i, gap) for i, gap in zip(index, gaps, strict=True) if gap is not None]
         if known:
-            right.bar(*zip(*known, strict=True), color=VERMILION, width=0.6)
+            layers, heights = zip(*known, strict=True)
+            right.bar(layers, heights, color=VERMILION, width=0.6)
         right.set(ylabel="relative gap of λ₁", xlabel="layer")
         for axis in (left, right):
             axis.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -69,5 +68,7 @@ def leading_eigenvalues(result: LeadingEigenvalues) -> Figure:
         handles.append(
             Line2D([], [], color=ORANGE, lw=1.0, ls=DASHED, label="radius of a Gaussian matrix")
         )
-        figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
+        figure.legend(
+            handles=handles, loc="outside upper center", ncols=3 if column else len(handles)
+        )
     return figure

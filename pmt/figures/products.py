@@ -11,6 +11,7 @@ from pmt.figures.style import (
     AVERAGE,
     BLUE,
     CHANCE,
+    COLUMN,
     DASHED,
     NULLS,
     PAGE,
@@ -27,7 +28,7 @@ _PANELS = (
 )
 
 
-def cumulative_products(result: CumulativeProducts) -> Figure:
+def cumulative_products(result: CumulativeProducts, *, column: bool = False) -> Figure:
     """rho of the states after every layer with four directions of the products up to it, with the
     null models and the mean over all eigendirections of the product. Each is divided by its own
     chance level, since some are lines and some, the squares, are planes; error bars are one
@@ -35,8 +36,9 @@ def cumulative_products(result: CumulativeProducts) -> Figure:
     """
     index = np.array([layer.index for layer in result.layers])
     with styled():
-        figure = new_figure(PAGE, 4.5)
-        axes = figure.subplots(2, 2, sharex=True, sharey=True)
+        figure = new_figure(*((COLUMN, 7.6) if column else (PAGE, 4.5)))
+        grid = (4, 1) if column else (2, 2)
+        axes = figure.subplots(*grid, sharex=True, sharey=True, squeeze=False)
         for axis, (name, title) in zip(axes.flat, _PANELS, strict=True):
             _panel(axis, index, [getattr(layer, name) for layer in result.layers], name)
             axis.set_title(title, pad=4)
@@ -47,7 +49,9 @@ def cumulative_products(result: CumulativeProducts) -> Figure:
         for axis in axes[-1]:
             axis.set_xlabel("layer")
         planes = any(getattr(r, n).dimension == 2 for r in result.layers for n, _ in _PANELS)
-        figure.legend(handles=_handles(planes), loc="outside lower center", ncols=4)
+        figure.legend(
+            handles=_handles(planes), loc="outside lower center", ncols=2 if column else 4
+        )
     return figure
 
 

@@ -5,10 +5,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pmt.experiments import Repetition
-from pmt.figures.style import BLACK, BLUE, GREY, PAGE, VERMILION, new_figure, styled
+from pmt.figures.style import BLACK, BLUE, GREY, VERMILION, panel_figure, styled
 
 
-def repetition(result: Repetition) -> Figure:
+def repetition(result: Repetition, *, column: bool = False) -> Figure:
     """Left: alignment with the layer's principal direction; right: how fast the rest decays.
 
     The dashed line on the right has the slope that the theory predicts near consensus,
@@ -16,8 +16,7 @@ def repetition(result: Repetition) -> Figure:
     """
     steps = np.arange(len(result.rho))
     with styled():
-        figure = new_figure(PAGE, 2.7)
-        left, right = figure.subplots(1, 2)
+        figure, (left, right) = panel_figure(2, 2.7, column=column)
         left.axhline(result.chance, color=GREY, lw=0.9, ls=(0, (4, 2)), label="chance")
         if result.rho_se is not None:
             low = np.maximum(result.rho - 2 * result.rho_se, 0)

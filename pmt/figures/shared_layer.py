@@ -22,10 +22,10 @@ from pmt.figures.style import (
     DASHED,
     DOTTED,
     NULLS,
-    PAGE,
     PRINCIPAL,
     SKY,
     new_figure,
+    panel_figure,
     styled,
 )
 
@@ -44,40 +44,46 @@ _BAND_DRAWS = 4
 _BAND = 0.3
 
 
-def final_alignment(result: SharedRun) -> Figure:
+def final_alignment(result: SharedRun, *, column: bool = False) -> Figure:
     """Left the spectrum of the layer matrix, middle the correlation of the last states with v_1
-    with its sign, right with the plane of v_1 and v_2; beside the tokens those of the rotated null,
-    all draws together, and the density of uniform tokens, which is chance.
+    with its sign, right with the plane of v_1 and v_2; beside the tokens those of the null models,
+    all draws together, with their own v_1 and plane (of the Gaussian one v_2 is not known), and the
+    density of uniform tokens, which is chance. Vertical lines are the mean of ρ over all
+    eigendirections, and its chance.
     """
-    null = result.null["rotated"]
+    gaussian, rotated = (result.null[name] for name in NULLS)
     with styled():
-        figure = new_figure(PAGE, 2.6)
-        left, middle, right = figure.subplots(1, 3)
+        figure, (left, middle, right) = panel_figure(3, 2.6, column=column)
         _spectrum(left, result)
         d = len(result.spectrum.values)
         grid = np.linspace(-1, 1, 801)[1:-1]
-        _histogram(middle, result.signed, null.signed, (-1.0, 1.0))
+        bounds = (-1.0, 1.0)
+        _histogram(middle, result.signed, (gaussian.signed, rotated.signed), bounds)
         # Densities of vᵀx and of |P x| for a token uniform on S^(d-1), up to their constants.
         _uniform(middle, grid, (d - 3) / 2 * np.log1p(-(grid**2)))
+        _means(middle, result)
         what = "Re $v_1$" if result.spectrum.dimension == 2 else "$v_1$"
         middle.set(xlabel=f"correlation with {what}", ylabel="density of tokens")
         if result.plane is None:
             right.set_axis_off()
             right.text(0.5, 0.5, "no second real eigenvector", ha="center")
         else:
-            _histogram(right, result.plane[-1], null.plane, (0.0, 1.0))
+            _histogram(right, result.plane[-1], (None, rotated.plane), (0.0, 1.0))
             grid = np.linspace(0, 1, 401)[1:-1]
             _uniform(right, grid, np.log(grid) + (d - 4) / 2 * np.log1p(-(grid**2)))
+            _means(right, result)
             right.set(xlabel="ρ with the plane of $v_1$, $v_2$", ylabel="density of tokens")
         figure.suptitle(f"{_name(result)}, Case {result.spectrum.case}", fontsize="medium")
         handles = [
             _line("principal $λ_1$", PRINCIPAL, 0.0, "", marker="o", mec="white"),
             _line("|1 + αλ| = |1 + α$λ_1$|", *_CIRCLE.values()),
             Patch(color=SKY, label="tokens"),
-            _line("rotated null", NULLS["rotated"][1], 1.2, "-"),
+            *(_line(label, color, 1.2, "-") for label, color in NULLS.values()),
             _line("uniform tokens (chance)", *_CHANCE.values()),
+            _line("mean over all eigendirections", AVERAGE, 1.2, _MEAN),
+            _line("chance of that mean", AVERAGE, 0.9, DOTTED),
         ]
-        figure.legend(handles=handles, loc="outside lower center", ncols=5)
+        figure.legend(handles=handles, loc="outside lower center", ncols=2 if column else 4)
     return figure
 
 
@@ -102,7 +108,7 @@ def consensus(result: SharedRun) -> Figure:
     return figure
 
 
-def correlations(result: SharedRun) -> Figure:
+def correlations(result: SharedRun, *, column: bool = False) -> Figure:
     """Three panels over steps: rho with v_1, with v_2 and with their plane. Every token is a thin
     line, the mean is thick; beside them chance and, with the principal direction, the mean over
     all eigendirections with its own chance, and both null models: dashed their mean, and the band
@@ -117,8 +123,7 @@ def correlations(result: SharedRun) -> Figure:
         panels.append(("the plane of both", result.plane, result.chances[1]))
     led = 2 if own.dimension == 2 else 0
     with styled():
-        figure = new_figure(PAGE, 2.6)
-        axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+        figure, axes = panel_figure(len(panels), 2.6, column=column, sharey=True, sharex=column)
         for number, (axis, (name, values, chance)) in enumerate(zip(axes, panels, strict=True)):
             tokens = values.reshape(len(steps), -1)[:, :_DRAWN]
             # A thousand opaque lines are one area, with nothing to be seen in it.
@@ -133,7 +138,9 @@ def correlations(result: SharedRun) -> Figure:
             axis.set_title(f"with {name}")
             axis.set(ylim=(0, 1.02))
             _steps(axis, result)
-        axes[0].set_ylabel("alignment ρ")
+        for axis in axes:
+            axis.set_ylabel("alignment ρ")
+            axis.label_outer(remove_inner_ticks=False)
         figure.suptitle(f"{_name(result)}, Case {own.case}", fontsize="medium")
         handles: list[Any] = [
             _line("one token", SKY, 0.8, "-"),
@@ -149,7 +156,7 @@ def correlations(result: SharedRun) -> Figure:
             handles,
             [str(each.get_label()) for each in first],
             loc="outside lower center",
-            ncols=4,
+            ncols=2 if column else 4,
             handler_map={tuple: HandlerTuple(ndivide=None, pad=0.2)},
         )
     return figure
@@ -215,18 +222,31 @@ def _spectrum(axis: Axes, result: SharedRun) -> None:
     axis.plot(leading.real, leading.imag, "o", color=PRINCIPAL, ms=5, mec="white", mew=0.6)
     reach = 1.15 * max(float(np.abs(values).max()), 1e-12)
     axis.set(xlim=(-reach, reach), ylim=(-reach, reach), xlabel="Re λ", ylabel="Im λ")
+    axis.set_aspect("equal", adjustable="datalim")
     axis.set_title("eigenvalues of F")
 
 
 def _histogram(
-    axis: Axes, values: np.ndarray, null: np.ndarray | None, bounds: tuple[float, float]
+    axis: Axes,
+    values: np.ndarray,
+    nulls: tuple[np.ndarray | None, ...],
+    bounds: tuple[float, float],
 ) -> None:
     bins = np.linspace(*bounds, 41).tolist()
     axis.hist(values.ravel(), bins=bins, density=True, color=SKY, edgecolor="white", lw=0.2)
-    if null is not None:
-        color = NULLS["rotated"][1]
-        axis.hist(null.ravel(), bins=bins, density=True, histtype="step", color=color, lw=1.2)
+    for null, (_, color) in zip(nulls, NULLS.values(), strict=True):
+        if null is not None:
+            axis.hist(null.ravel(), bins=bins, density=True, histtype="step", color=color, lw=1.2)
     axis.set(xlim=bounds)
+
+
+def _means(axis: Axes, result: SharedRun) -> None:
+    # Short, since many tokens are near them.
+    for value, width, style in (
+        (result.average[-1], 1.2, _MEAN),
+        (result.chances[3], 0.9, DOTTED),
+    ):
+        axis.axvline(value, ymax=0.5, color=AVERAGE, lw=width, ls=style, zorder=3)
 
 
 def _uniform(axis: Axes, grid: np.ndarray, log_density: np.ndarray) -> None:
@@ -235,4 +255,15 @@ def _uniform(axis: Axes, grid: np.ndarray, log_density: np.ndarray) -> None:
     top = axis.get_ylim()[1]
     axis.plot(grid, density, **_CHANCE)
     # High and narrow in many dimensions; what the tokens do is to be seen.
-    axis.set_ylim(0, min(max(top, 1.05 * float(density.max())), 2.5 * top))
+    peak = float(density.max())
+    axis.set_ylim(0, min(max(top, 1.05 * peak), 2.5 * top))
+    if peak > 2.5 * top:
+        axis.annotate(
+            f"chance up to {peak:.3g}",
+            (0.97, 0.92),
+            xycoords="axes fraction",
+            ha="right",
+            bbox={"fc": "white", "ec": "none", "pad": 1},
+            fontsize=7,
+            color=CHANCE,
+        )

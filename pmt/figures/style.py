@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 import matplotlib as mpl
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pmt.errors import RequestError
@@ -78,6 +79,24 @@ def styled() -> Iterator[None]:
 def new_figure(width: float, height: float) -> Figure:
     """An empty figure of that many inches; call it within `styled`."""
     return Figure(figsize=(width, height), layout="constrained")
+
+
+def panel_figure(
+    count: int, height: float, *, column: bool, **options: Any
+) -> tuple[Figure, list[Axes]]:
+    """Panels side by side on a page of that height; or in a column, one above the other.
+
+    Args:
+      count, height: of the panels, and of the whole page in inches.
+      column: whether the figure has the width of a column.
+      options: of ``Figure.subplots``.
+    """
+    if not column:
+        figure = new_figure(PAGE, height)
+        return figure, list(figure.subplots(1, count, squeeze=False, **options).flat)
+    # A panel in a column is wider than high; what is above or below all has its own room.
+    figure = new_figure(COLUMN, 1.75 * count + 1.1)
+    return figure, list(figure.subplots(count, 1, squeeze=False, **options).flat)
 
 
 def figure_bytes(figure: Figure, form: str = "png") -> bytes:

@@ -304,13 +304,20 @@ def test_layers_of_the_alignment_are_kept_as_they_come():
     said = each.sentences(result)
     own, null = (layer for layer in (result.layers[0].alignment, result.layers[0].null["rotated"]))
     margins = [a.alignment.delta_rho - a.null["rotated"].delta_rho for a in result.layers]
-    assert len(said) == 3 and f"{np.mean(margins):+.4f} on average over layers" in said[2]
+    assert len(said) == 5 and f"{np.mean(margins):+.4f} on average over layers" in said[3]
     assert own.delta_rho_se and null.se
     assert (
-        "above what one more draw of the null would show (95 % in each layer, 2 draws)" in said[2]
+        "above what one more draw of the null would show (95 % in each layer, 2 draws)" in said[3]
     )
     verdicts = [layer["null"]["rotated"]["stands_out"] for layer in each.record(result)["layers"]]
-    assert f"in {verdicts.count(1)} of 3 layers, below it in {verdicts.count(-1)}" in said[2]
+    assert f"in {verdicts.count(1)} of 3 layers, below it in {verdicts.count(-1)}" in said[3]
+    after = [layer["null"]["rotated"]["after"] for layer in each.record(result)["layers"]]
+    verdicts = [one["contrast"]["stands_out"] for one in after]
+    assert f"{verdicts.count(1)} of 3 layers, below it in {verdicts.count(-1)}" in said[4]
+    for row, one, layer in zip(rows, after, result.layers, strict=True):
+        assert row["rotated_after_rho"] == one["rho"] > 0
+        # Of the same dimension as the layer's own direction, and so with its level of chance.
+        assert one["ratio"] == pytest.approx(one["rho"] / layer.chance, rel=1e-14)
 
 
 def test_the_three_orders_side_by_side():
@@ -327,6 +334,13 @@ def test_the_three_orders_side_by_side():
     assert abs(row["skip_delta_rho"] - change[..., 1].mean()) < 1e-12
     assert abs(row["mean_delta_rho"] - change.mean()) < 1e-12
     assert "|1 + αλ| in 0 and by modulus in 0 of 1 layers" in each.sentences(result)[0]
+    # Every order has the null models that an analysis in that order has.
+    for order, found in result.analyses.items():
+        config = AnalysisConfig(**SMALL, order=order, draws=2)
+        (alone,) = analyze(given.layers, config).layers
+        assert found.layers[0].null == alone.null and set(alone.null) == {"gaussian", "rotated"}
+        assert row[f"{order}_gaussian_after_rho"] == alone.null["gaussian"].after.rho
+    assert row["real_rotated_delta_rho"] != row["modulus_rotated_delta_rho"]
 
 
 def test_the_last_layer_steered_reaches_what_is_asked_for():
@@ -334,10 +348,11 @@ def test_the_last_layer_steered_reaches_what_is_asked_for():
     each = item("figure-9")
     given = Given(layers=model.layer_stack(), model=describe(model), open_model=lambda: model)
     result = each.run(small("figure-9", **SMALL), given)
-    assert abs(result.after - 0.99) < 0.005 and result.before < 0.5
+    found = result.steering
+    assert abs(found.after - 0.99) < 0.005 and found.before < 0.5
     rows = each.tables(result)["layers"]
     assert [row["edit"] for row in rows] == ["unedited"] * 3 + ["steered"] * 3
-    assert abs(rows[-1]["target_rho_after"] - result.after) < 1e-6
+    assert abs(rows[-1]["target_rho_after"] - found.after) < 1e-6
     assert each.record(result)["settings"]["asked"] == {"alignment": 0.99}
 
 

@@ -14,19 +14,21 @@ import numpy as np
 import pytest
 
 from pmt.errors import RequestError
-from pmt.experiments import describe
+from pmt.experiments import describe, shared_layer, shared_steps
 from pmt.experiments.chunks import Chunks
 from pmt.experiments.eigen_cache import Solver
 from pmt.experiments.items import Given, find_items
 from pmt.experiments.reproduce import open_folder, request, run_item, settings
-from pmt.models import open_layers
+from pmt.models import from_pretrained, open_layers
 from tests.experiments.systems import random_stack
 
 ROOT = Path(__file__).parents[2]
+# The folder of an item's units of work until it is complete.
+KEPT = "unfinished"
 MODEL = ROOT / "tests" / "parity" / "data" / "bert-tanh"
 # Layers as they come, solved eigenproblems, tables and figures; the second compiles for longer.
 SHORT = ("table-1", "figure-6-eigenvalues")
-LONG = (*SHORT, "figure-8")
+LONG = (*SHORT, "figure-2b", "figure-6c", "figure-8", "figure-9")
 
 
 def start(out, items):
@@ -48,12 +50,18 @@ def finish(out, items):
 
 
 def files(out):
-    """Name -> content of all that a run has written, whole."""
-    return {
-        str(path.relative_to(out)): path.read_bytes()
-        for path in sorted(out.rglob("*"))
-        if path.is_file() and not path.name.startswith(".pmt-tmp-")
-    }
+    """Name -> content of all that a run has written, whole, and that stays."""
+    found = {}
+    for path in sorted(out.rglob("*")):
+        name = path.relative_to(out)
+        if path.is_file() and not path.name.startswith(".pmt-tmp-") and KEPT not in name.parts:
+            found[str(name)] = path.read_bytes()
+    return found
+
+
+def unfinished(out):
+    """What a run has written that goes when its item is complete."""
+    return [path for path in out.rglob(f"{KEPT}/**/*") if path.is_file()]
 
 
 def kill_when(out, items, count, delay):
@@ -92,7 +100,7 @@ def campaign(tmp_path, items, kills, seed):
             assert all(expected[name] == content for name, content in found.items())
             left -= 1
         finish(broken, items)
-        assert files(broken) == expected
+        assert files(broken) == expected and not list(broken.rglob(KEPT))
 
 
 def test_a_run_killed_three_times_ends_as_if_it_had_not_been(tmp_path):
@@ -108,12 +116,33 @@ class _Stop(BaseException):
     """Ends a run where no code expects it."""
 
 
-@pytest.mark.parametrize("name", ["figure-8", "figure-6-eigenvalues"])
+def given_for(name, solver=None):
+    """Something small to run an item on, and its config."""
+    (item,) = find_items([name])
+    solver = Solver() if solver is None else solver
+    config = item.quick
+    if hasattr(config, "draws"):
+        config = dataclasses.replace(config, draws=1)
+    if name == "figure-9":
+        model = from_pretrained(MODEL)
+        given = Given(
+            layers=model.layer_stack(),
+            model=describe(model),
+            open_model=lambda: model,
+            solver=solver,
+        )
+        return item, config, given
+    return item, config, Given(layers=random_stack(d=5, layers=2), layer=1, solver=solver)
+
+
+@pytest.mark.parametrize(
+    "name", ["figure-8", "figure-6-eigenvalues", "figure-2b", "figure-2b-orders", "figure-6a"]
+)
 def test_a_run_that_stops_after_any_of_its_files_goes_on_to_the_same(name, tmp_path, monkeypatch):
     """The same in this process, where every single moment between two files can be had."""
-    (item,) = find_items([name])
-    given = Given(layers=random_stack(d=5, layers=2), layer=1)
-    config = dataclasses.replace(item.quick, draws=1) if name == "figure-8" else item.quick
+    item, config, given = given_for(name)
+    # After every step, however little time it took.
+    monkeypatch.setattr(shared_steps, "_PAUSE", -1.0)
 
     def run(out, most):
         left = [most]
@@ -127,20 +156,24 @@ def test_a_run_that_stops_after_any_of_its_files_goes_on_to_the_same(name, tmp_p
         replace = os.replace
         with monkeypatch.context() as patch:
             patch.setattr(os, "replace", counted)
-            chunks = open_folder(item, config, given, "float64", out, overwrite=False)
-            done = run_item(item, config, given, "float64", chunks, lambda *_: {"a.png": b"drawn"})
+            fresh = dataclasses.replace(given, memo={})
+            chunks = open_folder(item, config, fresh, "float64", out, overwrite=False)
+            done = run_item(item, config, fresh, "float64", chunks, lambda *_: {"a.png": b"drawn"})
         return done, most - left[0]
 
     done, count = run(tmp_path / "whole", 1000)
     expected = files(tmp_path / "whole")
-    assert count == len(expected) and not done.before
+    # The others were units of work, which are kept in between.
+    units = count - len(expected)
+    assert not done.before and not list((tmp_path / "whole").rglob(KEPT))
+    assert (units > 0) == (name in ("figure-2b", "figure-2b-orders", "figure-6a"))
     for most in range(count):
         out = tmp_path / str(most)
         with pytest.raises(_Stop):
             run(out, most)
-        assert len(files(out)) == most
+        assert len(files(out)) + len(unfinished(out)) == most or units
         again, written = run(out, 1000)
-        assert files(out) == expected and not again.before
+        assert files(out) == expected and not again.before and not list(out.rglob(KEPT))
         assert again.found == done.found
         # Nothing of what is complete is written again.
         third, none = run(out, 1000)
@@ -164,6 +197,60 @@ def test_layers_that_were_measured_are_not_measured_again(tmp_path):
     (tmp_path / "figure-8" / "layers" / "layer-002.json").unlink()
     run()
     assert solver.solved == 3 * 4 * 3
+
+
+@pytest.mark.parametrize(
+    ("name", "solved"),
+    # A layer's own problem and one draw of the Gaussian null; in three orders; of an edited layer.
+    [("figure-2b", 2 * 2), ("figure-2b-orders", 3 * 2 * 2), ("figure-9", 4 * 2)],
+)
+def test_layers_that_were_analysed_are_not_analysed_again(name, solved, tmp_path):
+    solver = Solver()
+    item, config, given = given_for(name, solver)
+
+    def run(stop):
+        def ended(*_):
+            if stop:
+                raise _Stop
+            return {}
+
+        chunks = open_folder(item, config, given, "float64", tmp_path, overwrite=False)
+        return run_item(item, config, given, "float64", chunks, ended)
+
+    with pytest.raises(_Stop):
+        run(stop=True)
+    assert solver.solved == solved
+    # All layers are there: what is left is to draw them.
+    assert not run(stop=False).before
+    assert solver.solved == solved
+
+
+def test_a_repeated_layer_goes_on_at_the_step_that_was_kept(tmp_path, monkeypatch):
+    item, config, given = given_for("figure-6c")
+    monkeypatch.setattr(shared_steps, "_PAUSE", -1.0)
+    steps = []
+
+    def advance(layer, x, where):
+        steps.append(where)
+        if stop and len(steps) == 4:
+            raise _Stop
+        return real(layer, x, where)
+
+    real = shared_layer.advance
+    monkeypatch.setattr(shared_layer, "advance", advance)
+
+    def run():
+        fresh = dataclasses.replace(given, memo={})
+        chunks = open_folder(item, config, fresh, "float64", tmp_path, overwrite=False)
+        return run_item(item, config, fresh, "float64", chunks, lambda *_: {})
+
+    stop = True
+    with pytest.raises(_Stop):
+        run()
+    stop = False
+    steps.clear()
+    run()
+    assert steps == [f"step {step} of layer 1" for step in range(4, 9)]
 
 
 def test_fault_75_a_folder_answers_one_request(tmp_path):

@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 
-from pmt.experiments import describe, shared_layer, steered_layers
+from pmt.experiments import AnalysisConfig, analyze, describe, shared_layer, steered_layers
 from pmt.experiments.items import Given
 from pmt.experiments.shared_layer import SharedConfig
 from pmt.experiments.steered_layers import SteeredConfig
 from pmt.models import from_pretrained
 from pmt.models.editing import layers_with
 from pmt.spectral import chance
+from pmt.steering import apply
 from tests.experiments.systems import random_stack
 from tests.models.conftest import DATA
 
@@ -28,6 +29,19 @@ class Scheduled:
         return self.schedule[index]
 
 
+class OfModel:
+    """The layers of a model that is there as a whole."""
+
+    def __init__(self, model):
+        self._model, self.depth = model, len(model.schedule)
+
+    def layer(self, index):
+        return self._model.layer_map(index)
+
+    def block(self, index):
+        return self._model.schedule[index]
+
+
 @pytest.mark.parametrize(
     ("schedule", "one"), [((0, 0, 0), True), ((0, 0, 1), False), ((0, 1), False), ((0,), False)]
 )
@@ -41,15 +55,11 @@ def test_a_shared_layer_is_that_of_a_model_with_one_block(schedule, one):
 @pytest.fixture(scope="module", params=["albert-groups", "bert-tanh"])
 def steered(request):
     model = from_pretrained(DATA / request.param)
-    if request.param == "bert-tanh":
-        layers = model.layer_stack()
-    else:
-        layers = Scheduled(*model.schedule)
-    done = []
+    layers, done = OfModel(model), []
     given = Given(
         layers=layers, model=describe(model), open_model=lambda: model, progress=done.append
     )
-    config = SteeredConfig(prompts=4, tokens=3)
+    config = SteeredConfig(prompts=4, tokens=3, draws=2)
     result = steered_layers.run(config, given)
     return model, result, sum(done), steered_layers.pieces(config, given)
 
@@ -64,7 +74,8 @@ def test_all_layers_with_the_edited_weights_are_named(steered):
     depth = len(model.schedule)
     expected = [index + 1 for index in layers_with(model, depth - 1)]
     assert list(result.edited) == list(steered_layers.record(result)["edited_layers"]) == expected
-    (said,) = steered_layers.sentences(result)
+    said, *nulls = steered_layers.sentences(result)
+    assert [f"of layer {expected[-1]}: rho" in each for each in nulls] == [True, True]
     if len(expected) == 1:
         assert said.startswith(f"layer {depth} steered with c")
     else:
@@ -78,12 +89,43 @@ def test_the_table_has_what_the_directions_are_compared_with(steered):
     rows = steered_layers.tables(result)["layers"]
     depth, d = len(model.schedule), model.dimensions.d
     assert len(rows) == 2 * depth
-    for row, panel in zip(rows, (*result.base, *result.steered), strict=True):
+    layers = (*result.unedited.layers, *result.steered.layers)
+    for row, layer in zip(rows, layers, strict=True):
         assert row["target_chance"] == chance(d) and row["chance"] == chance(d, row["dimension"])
         assert row["dimension"] == 1 + (row["eigenvalue_im"] != 0)
-        assert complex(row["eigenvalue_re"], row["eigenvalue_im"]) == panel.eigenvalue
-        assert 0 <= row["cosine"] <= 1 + 1e-12
+        value = complex(row["eigenvalue_re"], row["eigenvalue_im"])
+        assert value == layer.principal.eigenvalue
+        assert row["rotated_after_rho"] == layer.null["rotated"].after.rho
+        assert 0 <= row["target_cosine"] <= 1 + 1e-12
         steered_row = row["edit"] == "steered"
         assert row["changed"] == (steered_row and row["layer"] in result.edited)
     values = np.linalg.eigvals(np.asarray(model.layer_map(0).layer_matrix, np.float64))
     assert rows[0]["eigenvalue_re"] == pytest.approx(values.real.max(), rel=1e-4)
+
+
+def test_both_analyses_are_those_of_the_model_without_and_with_the_edit(steered):
+    """As all layers would be analysed, whichever are edited: those before them are as they were."""
+    model, result, _, _ = steered
+    edit, dtype = result.steering.edit, np.dtype(result.steering.cast.dtype)
+
+    class Edited(OfModel):
+        def layer(self, index):
+            own = self._model.layer_map(index)
+            return apply(own, edit, dtype) if index + 1 in result.edited else own
+
+    config = AnalysisConfig(prompts=4, tokens=3, draws=2)
+    for layers, found in ((OfModel(model), result.unedited), (Edited(model), result.steered)):
+        whole = analyze(layers, config)
+        for one, other in zip(whole.layers, found.layers, strict=True):
+            assert one.index == other.index
+            assert one.principal.eigenvalue == other.principal.eigenvalue
+            # Tokens that are normalised once more differ by a rounding, which the layers after
+            # it, with weights of the size of the edit, make larger.
+            for name in ("rho_after", "delta_rho"):
+                assert abs(getattr(one.alignment, name) - getattr(other.alignment, name)) < 1e-4
+            for null in ("gaussian", "rotated"):
+                assert abs(one.null[null].after.rho - other.null[null].after.rho) < 1e-4
+    last = result.steered.layers[result.edited[-1] - 1]
+    # The rotated null has the edit's spectrum, and the Gaussian one nothing of it.
+    assert last.alignment.rho_after > 0.9 and last.null["rotated"].after.rho > 0.8
+    assert last.null["gaussian"].after.rho < last.alignment.rho_after

@@ -1,5 +1,6 @@
 """Figures need no display and no global state, say what they show, and stay in their frame."""
 
+import itertools
 import subprocess
 import sys
 from dataclasses import replace
@@ -62,9 +63,14 @@ def test_the_series_are_the_numbers_of_the_analysis(analysis):
         lines = [list(line.get_ydata()) for line in axis.lines]
         assert [getattr(layer.alignment, own) for layer in layers] in lines
         assert [getattr(layer.average, average) for layer in layers] in lines
-    lines = [list(line.get_ydata()) for line in middle.lines]
     for name in ("gaussian", "rotated"):
-        assert [layer.null[name].delta_rho for layer in layers] in lines
+        null = [layer.null[name] for layer in layers]
+        for axis, values in (
+            (left, [each.after.rho for each in null]),
+            (middle, [each.delta_rho for each in null]),
+            (right, [each.p_increase for each in null]),
+        ):
+            assert values in [list(line.get_ydata()) for line in axis.lines]
     (axis,) = figures.token_distance(analysis).axes
     expected = [analysis.initial_distance] + [layer.intertoken_distance for layer in layers]
     assert list(axis.lines[0].get_ydata()) == expected
@@ -106,7 +112,11 @@ def texts(figure):
 
 
 def test_no_text_leaves_the_frame_or_covers_another(analysis, repetition):
-    for name, figure in drawn(analysis, repetition).items():
+    shown = drawn(analysis, repetition) | {
+        "alignment in a column": figures.alignment_panels(analysis, column=True),
+        "repetition in a column": figures.repetition(repetition, column=True),
+    }
+    for name, figure in shown.items():
         canvas = FigureCanvasAgg(figure)
         canvas.draw()
         width, height = canvas.get_width_height()
@@ -119,10 +129,27 @@ def test_no_text_leaves_the_frame_or_covers_another(analysis, repetition):
                 assert not box.overlaps(second), (name, text, other)
 
 
-def test_legible_at_column_width(analysis, repetition):
-    for figure in drawn(analysis, repetition).values():
-        assert figure.get_figwidth() <= 7.2
-        assert min(text.get_fontsize() for text in texts(figure)) >= 6.5
+def test_legible_at_the_width_of_a_page_or_of_a_column(analysis, repetition):
+    pages = drawn(analysis, repetition)
+    columns = {
+        "alignment": figures.alignment_panels(analysis, column=True),
+        "repetition": figures.repetition(repetition, column=True),
+    }
+    for shown, width in ((pages, 7.2), (columns, 3.4)):
+        for figure in shown.values():
+            assert figure.get_figwidth() <= width
+            assert min(text.get_fontsize() for text in texts(figure)) >= 6.5
+    for name, figure in columns.items():
+        # The same lines, in panels of a readable size that stand below each other.
+        assert len(figure.axes) == len(pages[name].axes)
+        for axis, other in zip(figure.axes, pages[name].axes, strict=True):
+            assert [list(a.get_ydata()) for a in axis.lines] == [
+                list(a.get_ydata()) for a in other.lines
+            ]
+        FigureCanvasAgg(figure).draw()
+        boxes = [axis.get_position() for axis in figure.axes]
+        assert min(box.width for box in boxes) * figure.get_figwidth() > 2.2
+        assert all(high.y0 > low.y1 for high, low in itertools.pairwise(boxes))
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +180,7 @@ def test_many_layers_have_small_markers_and_no_error_bars(many):
         assert not axis.containers
     # The errors are shaded instead: of the principal direction, and of both null models.
     left, middle, right = (len(axis.collections) for axis in figure.axes)
-    assert (left, middle, right) == (1 + 1, 3, 0)
+    assert (left, middle, right) == (1 + 3, 3, 0)
     labels = {text.get_text() for legend in figure.legends for text in legend.get_texts()}
     assert "draws of both kinds" not in labels
 

@@ -45,7 +45,7 @@ def shared(matrix, steps=3):
         plane=np.sqrt(rho),
         signed=np.linspace(-1, 1, 10).reshape(2, 5),
         average=rho.mean(axis=(1, 2)),
-        null={"gaussian": replace(drawn, signed=None, plane=None), "rotated": drawn},
+        null={"gaussian": replace(drawn, plane=None), "rotated": drawn},
         distance=rho.mean(axis=2),
         chances=(0.4, 0.6, 0.5, 0.55),
     )
@@ -71,7 +71,7 @@ def test_every_key_of_an_item_has_figures_and_a_table_has_none():
 @pytest.mark.parametrize(("matrix", "name"), [(TURNING, "Re $v_1$"), (STRETCHING, "$v_1$")])
 def test_a_repeated_layer_is_drawn_with_what_it_is_compared_with(matrix, name):
     result = shared(matrix)
-    (figure,) = draw_item("correlations", result).values()
+    figure = draw_item("correlations", result)["figure"]
     assert f"with {name}" in texts(figure)
     compared = ("Gaussian null", "rotated null", "chance", "mean over all eigendirections")
     for label in (*compared, "chance of that mean", "one token"):
@@ -79,11 +79,11 @@ def test_a_repeated_layer_is_drawn_with_what_it_is_compared_with(matrix, name):
     # The mean is drawn over the tokens, and is theirs.
     panel = figure.axes[0].lines
     np.testing.assert_allclose(panel[-2].get_ydata(), result.first.mean(axis=(1, 2)))
-    (histograms,) = draw_item("final_alignment", result).values()
+    histograms = draw_item("final_alignment", result)["figure"]
     heights = [patch.get_height() for patch in histograms.axes[1].patches[:40]]
     assert abs(sum(heights) * 2 / 40 - 1) < 1e-9
     assert f"correlation with {name}" in texts(histograms)
-    (distance,) = draw_item("consensus", replace(result, shared=True)).values()
+    distance = draw_item("consensus", replace(result, shared=True))["figure"]
     assert "shared layer, applied 3 times" in texts(distance)
     (axis,) = distance.axes
     (line,) = (each for each in axis.lines if each.get_label() == "rotated null")
@@ -91,6 +91,21 @@ def test_a_repeated_layer_is_drawn_with_what_it_is_compared_with(matrix, name):
     assert "rotated null" in texts(histograms) and "Gaussian null" in texts(distance)
     for drawn in (figure, histograms, distance):
         assert len(figure_bytes(drawn, "png")) > 1000
+
+
+@pytest.mark.parametrize("key", ["final_alignment", "correlations"])
+def test_in_a_text_column_the_same_panels_stand_one_above_the_other(key):
+    page, column = draw_item(key, shared(STRETCHING)).values()
+    assert page.get_figwidth() == 7.0 and column.get_figwidth() == 3.4
+    assert len(page.axes) == len(column.axes) == 3
+    figure_bytes(column, "png")
+    left = {round(axis.get_position().x0, 2) for axis in column.axes}
+    tops = [axis.get_position().y1 for axis in column.axes]
+    assert len(left) == 1 and tops == sorted(tops, reverse=True)
+    for axis, other in zip(column.axes, page.axes, strict=True):
+        assert axis.get_xlabel() in ("", other.get_xlabel()) and axis.get_ylabel()
+        for one, same in zip(axis.lines, other.lines, strict=True):
+            np.testing.assert_array_equal(one.get_ydata(), same.get_ydata())
 
 
 def with_draws(result, draws):
@@ -107,7 +122,7 @@ def with_draws(result, draws):
 def test_the_band_of_the_null_models_is_seen_or_their_draws_are(draws):
     """Under Student's law two draws would make a band that fills the panel."""
     result = with_draws(shared(STRETCHING), draws)
-    (figure,) = draw_item("correlations", result).values()
+    figure = draw_item("correlations", result)["figure"]
     axis = figure.axes[0]
     bands = axis.collections
     assert len(bands) == (2 if draws >= 4 else 0)
@@ -129,16 +144,16 @@ def test_the_band_of_the_null_models_is_seen_or_their_draws_are(draws):
 
 def test_without_a_second_eigenvector_the_panel_says_so():
     result = replace(shared(STRETCHING), second=None, plane=None)
-    (figure,) = draw_item("final_alignment", result).values()
+    figure = draw_item("final_alignment", result)["figure"]
     assert "no second real eigenvector" in texts(figure)
-    (lines,) = draw_item("correlations", result).values()
+    lines = draw_item("correlations", result)["figure"]
     assert len(lines.axes) == 1
 
 
 def test_the_leading_eigenvalues_and_their_gap():
     spectra = tuple(principal(m).spectrum for m in (STRETCHING, TURNING))
     result = LeadingEigenvalues(EigenvalueConfig(shown=3), spectra, (0.6, 0.9), False)
-    (figure,) = draw_item("leading_eigenvalues", result).values()
+    figure = draw_item("leading_eigenvalues", result)["figure"]
     left, right = figure.axes
     assert [patch.get_height() for patch in right.patches] == pytest.approx(
         [0.4, 0.6 / np.hypot(1, 0.8)]
@@ -173,9 +188,7 @@ def test_no_point_of_the_products_is_cut_off():
         )
         for index in (1, 2, 3)
     )
-    (figure,) = draw_item(
-        "cumulative_products", CumulativeProducts(ProductConfig(), layers)
-    ).values()
+    figure = draw_item("cumulative_products", CumulativeProducts(ProductConfig(), layers))["figure"]
     assert all(axis.get_ylim()[0] == 0 and axis.get_ylim()[1] > 9.6 for axis in figure.axes)
     np.testing.assert_allclose(line_of(figure.axes[2], "#000000"), [0.2 / 0.12] * 3)
     for label in ("left singular vector", "chance", "Gaussian null", "rotated null", "plane"):
@@ -221,7 +234,7 @@ def test_the_animation_is_small_and_its_bytes_repeat():
 
 def test_a_run_is_drawn_as_far_as_it_moves():
     run = run_on_sphere()
-    (figure,) = draw_item("sphere_runs", SphereRuns((run,), frames=6)).values()
+    figure = draw_item("sphere_runs", SphereRuns((run,), frames=6))["figure"]
     right = figure.axes[1]
     assert right.get_xlim() == (0, round(1.25 * run.settled))
     assert "the tokens end elsewhere" in right.get_title(loc="right")
