@@ -58,7 +58,7 @@ def test_the_record_has_the_fields_of_its_schema_and_survives_strict_json():
             set(null)
             == {
                 "delta_rho", "p_increase", "se", "sd", "draws", "margin", "error", "threshold",
-                "stands_out", "reason",
+                "stands_out", "reason", "after",
             }
             for null in layer["null"].values()
         )  # fmt: skip
@@ -202,13 +202,14 @@ def test_the_null_models_are_means_over_draws_with_their_spread_in_the_error():
     stack, config = random_stack(), replace(SMALL, draws=8, nulls=("rotated",))
     layer, x = stack.layer(0), jnp.asarray(random_tokens(6, 4, 6, seed=0))
     basis = analyze(stack, config).layers[0].principal.basis
-    deltas = []
+    deltas, highs = [], []
     for draw in range(8):
         r = random_rotation(6, 0, draw, 0)
         after = np.asarray(apply_rotated(layer, r, x))
         rho = [np.linalg.norm(np.asarray(z) @ r @ basis, axis=-1) for z in (x, after)]
         deltas.append(rho[1] - rho[0])
-    deltas = np.stack(deltas)
+        highs.append(rho[1])
+    deltas, highs = np.stack(deltas), np.stack(highs)
     null = many[0]["rotated"]
     assert null["delta_rho"] == pytest.approx(deltas.mean(), rel=1e-9)
     assert null["p_increase"] == pytest.approx(np.mean(deltas > 0))
@@ -216,6 +217,15 @@ def test_the_null_models_are_means_over_draws_with_their_spread_in_the_error():
     draws = deltas.mean(axis=(1, 2)).std(ddof=1) / np.sqrt(8)
     assert null["se"] == pytest.approx(np.sqrt(prompts**2 + draws**2), rel=1e-9)
     assert null["sd"] == pytest.approx(draws * np.sqrt(8), rel=1e-9) and null["draws"] == 8
+    after, level = null["after"], found(stack, config)["layers"][0]["principal"]["chance"]
+    assert after["rho"] == pytest.approx(highs.mean(), rel=1e-9)
+    prompts = highs.mean(axis=(0, 2)).std(ddof=1) / np.sqrt(6)
+    draws = highs.mean(axis=(1, 2)).std(ddof=1) / np.sqrt(8)
+    assert after["se"] == pytest.approx(np.hypot(prompts, draws), rel=1e-9)
+    assert after["sd"] == pytest.approx(draws * np.sqrt(8), rel=1e-9)
+    for name in ("", "_se", "_sd"):
+        plain = after[name[1:] or "rho"]
+        assert after[f"ratio{name}"] == pytest.approx(plain / level, rel=1e-12)
     assert one[0]["rotated"]["sd"] is None and "a single draw" in one[0]["rotated"]["reason"]
     with pytest.raises(RequestError, match="draws is 0"):
         AnalysisConfig(draws=0)

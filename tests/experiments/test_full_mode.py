@@ -98,6 +98,9 @@ def test_padding_never_counts():
         assert a.average.delta_rho == pytest.approx(b.average.delta_rho, rel=1e-9)
         assert a.null["rotated"].delta_rho == pytest.approx(b.null["rotated"].delta_rho, rel=1e-9)
         assert a.null["gaussian"].se == pytest.approx(b.null["gaussian"].se, rel=1e-9)
+        for name in ("rho", "se", "sd", "ratio", "ratio_se", "ratio_sd"):
+            after = [getattr(each.null["gaussian"].after, name) for each in (a, b)]
+            assert after[0] == pytest.approx(after[1], rel=1e-9)
 
     # The seed is that of the null models, and the record says what was read.
     text = text_of(model, (4, 2, 3), 4)
@@ -136,6 +139,9 @@ def test_stripped_texts_of_unequal_length_move_as_each_alone():
     for a, b in zip(whole.layers, analyze(stack, CONFIG, tokens=x).layers, strict=True):
         assert a.alignment.delta_rho == pytest.approx(b.alignment.delta_rho, rel=1e-9)
         assert a.null["gaussian"].se == pytest.approx(b.null["gaussian"].se, rel=1e-9)
+        for name in ("rho", "se", "sd", "ratio", "ratio_se", "ratio_sd"):
+            after = [getattr(each.null["gaussian"].after, name) for each in (a, b)]
+            assert after[0] == pytest.approx(after[1], rel=1e-9)
 
 
 def test_the_distance_within_a_long_text_takes_memory_of_its_length_and_not_its_square():

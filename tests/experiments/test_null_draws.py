@@ -91,6 +91,9 @@ def test_an_analysis_on_a_device_has_the_numbers_of_the_host(monkeypatch):
             for name in ("delta_rho", "p_increase", "se", "sd"):
                 found = getattr(one.null[null], name)
                 assert found == pytest.approx(getattr(other.null[null], name), rel=1e-9)
+            for name in ("rho", "se", "sd", "ratio", "ratio_se", "ratio_sd"):
+                after = [getattr(each.null[null].after, name) for each in (one, other)]
+                assert after[0] == pytest.approx(after[1], rel=1e-9)
         assert one.intertoken_distance == pytest.approx(other.intertoken_distance, rel=1e-12)
     assert host.initial_distance == pytest.approx(device.initial_distance, rel=1e-12)
 
