@@ -117,48 +117,39 @@ class Contrast:
     reason: str | None
 
 
-def null_rho(
-    values: np.ndarray, d: int, dimensions: Sequence[int], present: np.ndarray | None = None
-) -> NullRho:
-    """Summarise ``values``, ``(draws, prompts, n)``, of draws with directions of ``dimensions``."""
+def null_rho(values: np.ndarray, d: int, dimensions: Sequence[int]) -> NullRho:
+    """Summarise ``values``, ``(draws, prompts, n)``, of draws with directions of ``dimensions``.
+
+    What is masked, as padding is, counts in none of these statistics, here and below.
+    """
     levels = np.array([chance(d, dimension) for dimension in dimensions])
     ratios = values / levels[:, None, None]
     return NullRho(
-        rho=mean_of_draws(values, present),
-        se=error_of_draws(values, present),
-        sd=spread_of_draws(values, present),
-        ratio=mean_of_draws(ratios, present),
-        ratio_se=error_of_draws(ratios, present),
-        ratio_sd=spread_of_draws(ratios, present),
+        rho=float(values.mean()),
+        se=error_of_draws(values),
+        sd=spread_of_draws(values),
+        ratio=float(ratios.mean()),
+        ratio_se=error_of_draws(ratios),
+        ratio_sd=spread_of_draws(ratios),
         draws=len(values),
         dimension=dimensions[0] if len(set(dimensions)) == 1 else None,
     )
 
 
-def mean_of_draws(values: np.ndarray, present: np.ndarray | None = None) -> float:
-    """Of ``(draws, prompts, n)``, where every token that is there weighs as much as any other."""
-    return float((values if present is None else values[:, present]).mean())
-
-
-def error_of_draws(values: np.ndarray, present: np.ndarray | None = None) -> float | None:
+def error_of_draws(values: np.ndarray) -> float | None:
     """Standard error of the mean of ``(draws, prompts, n)``: over prompts, and over draws if there
     are several, in quadrature; None for a single prompt.
     """
-    mean = values.mean(axis=0)
-    if present is None:
-        over_prompts, means = standard_error(mean), values.reshape(len(values), -1)
-    else:
-        # A text is the unit whatever its length.
-        of_texts = np.where(present, mean, 0.0).sum(axis=1) / present.sum(axis=1)
-        over_prompts, means = standard_error(of_texts[:, None]), values[:, present]
-    over_draws = standard_error(means) or 0.0
+    # A text is the unit whatever its length.
+    over_prompts = standard_error(values.mean(axis=0))
+    over_draws = standard_error(values.reshape(len(values), -1)) or 0.0
     return None if over_prompts is None else float(np.hypot(over_prompts, over_draws))
 
 
-def spread_of_draws(values: np.ndarray, present: np.ndarray | None = None) -> float | None:
+def spread_of_draws(values: np.ndarray) -> float | None:
     """Standard deviation between the means of draws, ``(draws, ...)``; None for a single draw."""
-    means = values.reshape(len(values), -1) if present is None else values[:, present]
-    return float(means.mean(axis=1).std(ddof=1)) if len(values) > 1 else None
+    means = values.reshape(len(values), -1).mean(axis=1)
+    return float(means.std(ddof=1)) if len(means) > 1 else None
 
 
 def contrast(name: str, rho: float, se: float | None, level: float, null: NullRho) -> Contrast:

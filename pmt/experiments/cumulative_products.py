@@ -22,6 +22,7 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from pmt.errors import RequestError
@@ -43,7 +44,7 @@ from pmt.experiments.nulls import (
     gaussian_maps,
     random_rotation,
 )
-from pmt.experiments.states import rho_of
+from pmt.experiments.states import rho_of, tokens_present, without_padding
 from pmt.experiments.tokens import prepare_tokens, random_tokens
 from pmt.linalg import one_thread_each
 from pmt.numerics import require_finite
@@ -185,12 +186,12 @@ def run(config: ProductConfig, given: Any) -> CumulativeProducts:
         matrix = layer_matrix(layer)
         require_finite(f"the layer matrix F of layer {index + 1}", matrix)
         own, *draws = streams
-        after = advance(layer, own.x, f"layer {index + 1}")
+        after = advance(layer, own.x, f"layer {index + 1}", present=given.present)
         with one_thread_each():
             own.take(after, matrix, config.alpha, index)
             for number, stream in enumerate(draws):
                 key = (given.seed, number % config.draws, block_of(index))
-                x, drawn = _drawn(stream, layer, matrix, key)
+                x, drawn = _drawn(stream, layer, matrix, key, given.present)
                 stream.take(x, drawn, config.alpha, index)
         known = given.recall(index + 1)
         if known is None:
@@ -214,19 +215,20 @@ def _start(config: ProductConfig, given: Any, layer: Any) -> list[_Stream]:
 
 
 def _drawn(
-    stream: _Stream, layer: Any, matrix: np.ndarray, key: tuple[int, ...]
+    stream: _Stream, layer: Any, matrix: np.ndarray, key: tuple[int, ...], present: Any
 ) -> tuple[jax.Array, np.ndarray]:
     """The next states under a draw of a null model, and the draw's layer matrix."""
+    there = None if present is None else jnp.asarray(present)
     if stream.name == "rotated":
         rotation = random_rotation(len(matrix), *key)
-        return apply_rotated(layer, rotation, stream.x), rotation @ matrix @ rotation.T
+        return apply_rotated(layer, rotation, stream.x, there), rotation @ matrix @ rotation.T
     total = np.zeros_like(matrix)
     maps = adding_up(gaussian_maps(layer, *key), total)
-    return apply_gaussian(layer, maps, stream.x), total
+    return apply_gaussian(layer, maps, stream.x, there), total
 
 
 def _measure(streams: list[_Stream], config: ProductConfig, given: Any) -> dict[str, Against]:
-    (own, *draws), solver = streams, given.solver
+    (own, *draws), solver, present = streams, given.solver, given.present
     found: dict[str, Against] = {}
     seen: dict[tuple[str, str], list[tuple[np.ndarray, int]]] = {}
 
@@ -237,12 +239,13 @@ def _measure(streams: list[_Stream], config: ProductConfig, given: Any) -> dict[
 
     def keep_own(name: str, solved: Principal) -> None:
         directions = all_directions(solved.pairs, own.x.dtype)
-        average = average_over_directions(own.before, own.x, directions).rho_after
-        found[name] = _against(own.x, solved.basis, average, mean_chance(solved.values))
+        low, high = (tokens_present(x, present) for x in (own.before, own.x))
+        average = average_over_directions(low, high, directions).rho_after
+        found[name] = _against(own.x, solved.basis, present, average, mean_chance(solved.values))
         given.progress(1)
 
     def keep_singular(name: str, basis: np.ndarray) -> None:
-        found[name] = _against(own.x, basis, None, None)
+        found[name] = _against(own.x, basis, present, None, None)
         given.progress(1)
 
     with one_thread_each(), Ahead(os.cpu_count() or 1) as ahead:
@@ -265,7 +268,8 @@ def _measure(streams: list[_Stream], config: ProductConfig, given: Any) -> dict[
     for name in DIRECTIONS:
         for null in NULLS:
             values, dimensions = zip(*seen[name, null], strict=True)
-            found[name].null[null] = null_rho(np.stack(values), d, dimensions)
+            every = without_padding(np.stack(values), present)
+            found[name].null[null] = null_rho(every, d, dimensions)
     return found
 
 
@@ -275,9 +279,14 @@ def _recalled(known: dict[str, Any]) -> Against:
 
 
 def _against(
-    x: jax.Array, basis: np.ndarray, average: float | None, average_chance: float | None
+    x: jax.Array,
+    basis: np.ndarray,
+    present: np.ndarray | None,
+    average: float | None,
+    average_chance: float | None,
 ) -> Against:
-    values, dimension = rho_of(x, as_directions(basis, x.dtype)), basis.shape[1]
+    values = without_padding(rho_of(x, as_directions(basis, x.dtype)), present)
+    dimension = basis.shape[1]
     return Against(
         rho=float(values.mean()),
         se=standard_error(values),

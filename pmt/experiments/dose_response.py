@@ -15,7 +15,7 @@ from pmt.steering import Attended, Edit, Response, apply, predicted_error
 
 @dataclass(frozen=True)
 class Curve:
-    """Mean |cos(x_i', w)| right after the layer, in stripped mode.
+    """Mean |cos(x_i', w)| right after the layer, in stripped mode, over the tokens present.
 
     Attributes:
       c: ``(m,)``, increasing in modulus, 0 first.
@@ -44,12 +44,13 @@ def dose_response(
     Args:
       layer: not edited, in the run's dtype.
       x: ``(prompts, n, d)``. Its input.
-      attended: ``attend(layer, x)``.
+      attended: ``attend(layer, x)``, which says what is padding.
       edit: at its own strength, which is one of the doses.
       stored: the dtype that the edited weights are rounded to.
       doses: how many besides 0 and the edit's own.
     """
-    response = edit.response
+    response, present = edit.response, attended.present
+    padding = None if present.all() else present
     if response is None:
         response = attended.response(edit.direction, edit.flat)
     sign = -1.0 if edit.strength < 0 else 1.0
@@ -61,19 +62,20 @@ def dose_response(
     for each in c:
         now = edit.at(float(each))
         try:
-            after = advance(apply(layer, now, stored), x, "the steered layer")
+            after = advance(apply(layer, now, stored), x, "the steered layer", present=padding)
         except ValueError:
             # Beyond what the stored dtype holds there is no curve.
             c = c[: len(measured)]
             break
-        cosines = np.asarray(after, np.float64) @ edit.direction
+        cosines = (np.asarray(after, np.float64) @ edit.direction)[present]
         measured.append(float(np.abs(cosines).mean()))
         positive.append(float((cosines > 0).mean()))
         lost = now.lost(layer, stored)
         error.append(predicted_error(attended, response, now.strength, edit.flat, lost))
     baseline = addition_response(attended, edit.direction)
     s = np.array([0.0, *spread(baseline, doses)])
-    plain, w = jnp.asarray(attended.plain, x.dtype), jnp.asarray(edit.direction, x.dtype)
+    plain = jnp.asarray(attended.plain[present], x.dtype)
+    w = jnp.asarray(edit.direction, x.dtype)
     return Curve(
         c=c,
         predicted=np.array([response.alignment(float(each)) for each in c]),
@@ -100,5 +102,5 @@ def spread(response: Response, doses: int) -> np.ndarray:
 
 @jax.jit
 def _added(plain: jax.Array, w: jax.Array, s: jax.Array) -> jax.Array:
-    moved = sphere.normalize(plain + s * w[None, None, :])
-    return jnp.mean(jnp.abs(jnp.sum(moved * w[None, None, :], axis=-1)))
+    moved = sphere.normalize(plain + s * w[None, :])
+    return jnp.mean(jnp.abs(jnp.sum(moved * w[None, :], axis=-1)))

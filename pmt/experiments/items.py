@@ -57,7 +57,9 @@ class Given:
       layer: which one is repeated, from 1, by the items about shared weights.
       seed: of all randomness.
       tokens: ``(prompts, n, d)`` in place of random ones; None for these.
-      texts: in place of the plain text that comes with the package; None for that.
+      present: ``(prompts, n)``, False where ``tokens`` are padding; None where none are.
+      texts: in place of the plain text that comes with the package, or of random tokens, which are
+        those of the texts then; None for these.
       open_model: reads the whole model.
       solver: of the eigenproblems.
       progress: called with how many pieces of work were finished since the last call.
@@ -74,6 +76,7 @@ class Given:
     layer: int = 0
     seed: int = 0
     tokens: Any = None
+    present: Any = None
     texts: tuple[str, ...] | None = None
     open_model: Callable[[], Any] = _no_model
     solver: Solver = field(default_factory=Solver)

@@ -69,6 +69,7 @@ def run(config: AlignmentConfig, given: Any) -> AlignmentRun:
         given.layers,
         config.with_seed(given.seed),
         tokens=given.tokens,
+        present=given.present,
         progress=given.progress,
         solver=given.solver,
         seen=lambda layer: given.keep(layer.index, layer_json(layer)),

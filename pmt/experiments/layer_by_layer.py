@@ -95,7 +95,8 @@ def analyze(
       model: what the layers belong to, for the record; what they say themselves if None.
       tokens: ``(prompts, n, d)``; they are normalised. Random ones if None.
       present: ``(prompts, n)``, False for padding, which no token attends to and which counts in
-        no statistic; None where there is none.
+        no statistic; the tokens are those of texts then, and the record says so. None where they
+        are not.
       progress: called with how many eigenproblems and layers were finished since the last call;
         see ``count_of_steps``.
       solver: solves the eigenproblems, from several threads; one that keeps none if None.
@@ -120,7 +121,8 @@ def analyze(
         workers or Workers(),
         stage.identify if model is None else unseen,
     )
-    return replace(found, model=model or stage.describe(found))
+    texts = None if present is None else "given"
+    return replace(found, model=model or stage.describe(found), texts=texts)
 
 
 def run_stage(

@@ -156,18 +156,27 @@ def rotated_update(
 
 
 def apply_gaussian(
-    layer: MultiHead, maps: Iterator[np.ndarray], x: Float[Array, "batch n d"]
+    layer: MultiHead,
+    maps: Iterator[np.ndarray],
+    x: Float[Array, "batch n d"],
+    present: Bool[Array, "batch n"] | None = None,
 ) -> Float[Array, "batch n d"]:
-    """One step with Σ_h G_h Σ_j a^h_ij x_j in place of the layer's own sum, biases as they are."""
-    update = gaussian_update(layer, maps, x, attention_weights(layer, x, None))
+    """One step with Σ_h G_h Σ_j a^h_ij x_j in place of the layer's own sum, biases as they are.
+
+    ``present`` as in ``attention_weights``.
+    """
+    update = gaussian_update(layer, maps, x, attention_weights(layer, x, present))
     return sphere.normalize(x + layer.alpha * update)
 
 
 def apply_rotated(
-    layer: MultiHead, rotation: np.ndarray, x: Float[Array, "batch n d"]
+    layer: MultiHead,
+    rotation: np.ndarray,
+    x: Float[Array, "batch n d"],
+    present: Bool[Array, "batch n"] | None = None,
 ) -> Float[Array, "batch n d"]:
-    """One step with R O_h V_h Rᵀ in place of O_h V_h, biases as they are."""
-    update = rotated_update(layer, rotation, x, attention_weights(layer, x, None))
+    """One step with R O_h V_h Rᵀ in place of O_h V_h, biases as they are; ``present`` likewise."""
+    update = rotated_update(layer, rotation, x, attention_weights(layer, x, present))
     return sphere.normalize(x + layer.alpha * update)
 
 

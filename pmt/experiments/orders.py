@@ -56,6 +56,7 @@ def run(config: OrdersConfig, given: Any) -> Orders:
                 given.layers,
                 config.in_order(order, given.seed),
                 tokens=given.tokens,
+                present=given.present,
                 progress=given.progress,
                 solver=given.solver,
                 workers=given.workers(order),

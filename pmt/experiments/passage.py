@@ -9,8 +9,8 @@ import numpy as np
 
 from pmt.attention import Boolean, Causal, Full
 from pmt.experiments.analysis import LayerAnalysis, NullAlignment
-from pmt.experiments.contrast import error_of_draws, mean_of_draws, null_rho, spread_of_draws
-from pmt.experiments.states import distances, rho_of, summarize_present
+from pmt.experiments.contrast import error_of_draws, null_rho, spread_of_draws
+from pmt.experiments.states import distances, rho_of, summarize_present, without_padding
 from pmt.numerics import on_host
 from pmt.spectral import (
     Alignment,
@@ -119,14 +119,15 @@ def _null(draws: list[tuple[np.ndarray, Any, Any]], present: np.ndarray | None) 
     """From the basis of the principal direction and the states before and after of every draw."""
     dimensions = [basis.shape[1] for basis, _, _ in draws]
     low, high = (
-        np.stack([_rho(states[when], basis) for basis, *states in draws]) for when in (0, 1)
+        without_padding(np.stack([_rho(states[when], basis) for basis, *states in draws]), present)
+        for when in (0, 1)
     )
-    after = null_rho(high, draws[0][1].shape[-1], dimensions, present)
+    after = null_rho(high, draws[0][1].shape[-1], dimensions)
     return NullAlignment(
-        delta_rho=mean_of_draws(high - low, present),
-        p_increase=mean_of_draws(high > low, present),
-        se=error_of_draws(high - low, present),
-        sd=spread_of_draws(high - low, present),
+        delta_rho=float((high - low).mean()),
+        p_increase=float((high > low).mean()),
+        se=error_of_draws(high - low),
+        sd=spread_of_draws(high - low),
         draws=after.draws,
         dimension=after.dimension,
         after=after,
@@ -150,6 +151,14 @@ def mean_distance(x: jax.Array, present: np.ndarray | None = None) -> float:
             rows = (np.linalg.norm(unit[i + 1 :] - unit[i], axis=1) for i in range(len(unit)))
             means.append(sum(float(chords.sum()) for chords in rows) / pairs)
     return float(np.mean(means)) if means else 0.0
+
+
+def distances_present(x: jax.Array, present: np.ndarray | None) -> np.ndarray:
+    """Of every prompt, ``(prompts,)``; padding is left out as in ``mean_distance``."""
+    if present is None:
+        return distances(x)
+    texts = zip(x[:, None], present[:, None], strict=True)
+    return np.array([mean_distance(*text) for text in texts])
 
 
 def distances_on_host(x: np.ndarray) -> np.ndarray:

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from pmt.errors import RequestError
+from pmt.experiments.stage import require_states
 from pmt.models import Tokens
+from pmt.models.partial import embed
 from pmt.models.vocabulary import from_vocabulary
 
 SOURCE = (
@@ -88,6 +90,26 @@ def read_own(model: Any, texts: Sequence[str], *, special_tokens: bool = True) -
             f"weights in a layer, and {_MOST_WEIGHTS:.0e} is the most: give fewer or shorter texts"
         )
     return tokens
+
+
+def initial_tokens(
+    model: Any, texts: Sequence[str], *, special_tokens: bool = True
+) -> tuple[np.ndarray, np.ndarray]:
+    """A user's texts as the tokens that stripped mode starts from: their embeddings.
+
+    Args:
+      model, texts, special_tokens: as in ``read_own``.
+
+    Returns:
+      ``(texts, n, d)`` with n tokens in the longest text, and ``(texts, n)``, False for padding.
+
+    Raises:
+      RequestError: as ``read_own``, or an embedding that is zero or not finite.
+    """
+    read = read_own(model, texts, special_tokens=special_tokens)
+    states = embed(model, read)
+    require_states(states, read.present, "the embeddings")
+    return unit_states(states, read.present), read.present
 
 
 def unit_states(states: Any, present: np.ndarray) -> np.ndarray:

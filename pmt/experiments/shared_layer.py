@@ -30,6 +30,7 @@ from pmt.experiments.layer_by_layer import advance, prepare_layer
 from pmt.experiments.null_runs import NullDraw, NullRun, gather, gaussian_step
 from pmt.experiments.nulls import apply_rotated, gaussian_maps, random_rotation
 from pmt.experiments.shared_steps import Kept, Watch
+from pmt.experiments.states import without_padding
 from pmt.experiments.stripped import count_of_blocks
 from pmt.experiments.tokens import prepare_tokens, random_tokens
 from pmt.linalg import one_thread_each
@@ -69,6 +70,9 @@ class SharedConfig:
 @dataclass(frozen=True)
 class SharedRun:
     """The result; of every state x(0), ..., x(steps), for every prompt and token.
+
+    What stands for padding is masked, so that no mean counts it; so is the distance within a text
+    of one token.
 
     Attributes:
       layer: which one, from 1; shared: whether the model is this one layer repeated, all of its
@@ -139,7 +143,7 @@ def _run(config: SharedConfig, given: Any) -> SharedRun:
     tokens = given.tokens
     if tokens is None:
         tokens = random_tokens(config.prompts, config.tokens, d, given.seed)
-    x = prepare_tokens(tokens, d, dtype)
+    x, present = prepare_tokens(tokens, d, dtype), given.present
     matrix = layer_matrix(layer)
     require_finite(f"the layer matrix F of layer {number}", matrix)
     # As in an analysis of all layers, so that its solved eigenproblems are these.
@@ -154,21 +158,25 @@ def _run(config: SharedConfig, given: Any) -> SharedRun:
     plane = as_directions(both, dtype) if pair.shape[1] == 2 else None
     everything = all_directions(own.pairs, dtype)
     rotations, few = [random_rotation(d, *key) for key in keys], x[: config.null_prompts]
+    there = None if present is None else present[: config.null_prompts]
     gaussian = [
-        NullDraw(partial(gaussian_step, layer, key), basis, few)
+        NullDraw(partial(gaussian_step, layer, key), basis, few, there)
         for key, basis in zip(keys, bases, strict=True)
     ]
-    rotated = [NullDraw(partial(apply_rotated, layer, r), r @ own.basis, few) for r in rotations]
+    rotated = [
+        NullDraw(partial(apply_rotated, layer, r), r @ own.basis, few, there) for r in rotations
+    ]
 
     steps, kept = config.times * layers.depth, Kept(given.units("steps"))
-    watch = Watch(x, lines, plane, everything, (*gaussian, *rotated))
+    watch = Watch(x, present, lines, plane, everything, (*gaussian, *rotated))
     kept.go_on(watch)
     given.progress(watch.step)
     for step in range(watch.step + 1, steps + 1):
-        watch.go_on(advance(layer, watch.x, f"step {step} of layer {number}"))
+        where = f"step {step} of layer {number}"
+        watch.go_on(advance(layer, watch.x, where, present=present))
         kept.keep(watch)
         given.progress(1)
-    first, *others = (np.stack(each) for each in watch.lines)
+    first, *others = (without_padding(np.stack(each), present) for each in watch.lines)
     return SharedRun(
         layer=number,
         shared=layers.depth > 1 and count_of_blocks(layers) == 1,
@@ -177,8 +185,8 @@ def _run(config: SharedConfig, given: Any) -> SharedRun:
         spectrum=own.spectrum,
         first=first,
         second=others[0] if others else None,
-        plane=None if plane is None else np.stack(watch.planes),
-        signed=np.asarray(watch.x, np.float64) @ pair[:, 0],
+        plane=None if plane is None else without_padding(np.stack(watch.planes), present),
+        signed=without_padding(np.asarray(watch.x, np.float64) @ pair[:, 0], present),
         average=np.array(watch.average),
         null={
             "gaussian": gather(gaussian, [basis[:, 0] for basis in bases]),
@@ -186,7 +194,7 @@ def _run(config: SharedConfig, given: Any) -> SharedRun:
                 rotated, [r @ pair[:, 0] for r in rotations], [r @ both for r in rotations]
             ),
         },
-        distance=np.stack(watch.distance),
+        distance=_of_pairs(np.stack(watch.distance), present),
         chances=(
             chance(d),
             None if plane is None else chance(d, 2),
@@ -194,6 +202,13 @@ def _run(config: SharedConfig, given: Any) -> SharedRun:
             mean_chance(own.values),
         ),
     )
+
+
+def _of_pairs(distance: np.ndarray, present: np.ndarray | None) -> np.ndarray:
+    """The same of every step, masked where a text has no two tokens, unless none has."""
+    if present is None or not (pairs := present.sum(axis=1) > 1).any():
+        return distance
+    return np.ma.MaskedArray(distance, np.broadcast_to(~pairs, distance.shape))
 
 
 def _solve(
@@ -326,6 +341,7 @@ def tables(result: SharedRun) -> dict[str, list[dict[str, Any]]]:
         }
         for prompt in range(result.signed.shape[0])
         for token in range(result.signed.shape[1])
+        if result.signed[prompt, token] is not np.ma.masked
     ]
     values = [
         {"index": index + 1, "re": value.real, "im": value.imag}

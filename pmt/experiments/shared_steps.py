@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from pmt.experiments.null_runs import NullDraw
-from pmt.experiments.states import distances, rho_of
+from pmt.experiments.passage import distances_present
+from pmt.experiments.states import rho_of, tokens_present
 from pmt.parallel.store import UnitStore
 from pmt.parallel.units import Payload, Unit
 from pmt.spectral import Directions, average_over_directions
@@ -24,6 +25,7 @@ class Watch:
 
     Args:
       x: the tokens ``(prompts, n, d)``.
+      present: ``(prompts, n)``, False for padding; None where there is none.
       lines: directions of which every token's rho is kept; plane: likewise, or None.
       everything: all eigendirections.
       nulls: draws of the null models.
@@ -37,13 +39,14 @@ class Watch:
     def __init__(
         self,
         x: jax.Array,
+        present: np.ndarray | None,
         lines: Sequence[Directions],
         plane: Directions | None,
         everything: Directions,
         nulls: Sequence[NullDraw],
     ) -> None:
         self._lines, self._plane, self._everything = lines, plane, everything
-        self._nulls = nulls
+        self._present, self._nulls = present, nulls
         self.lines: list[list[np.ndarray]] = [[] for _ in lines]
         self.planes: list[np.ndarray] = []
         self.average: list[float] = []
@@ -67,8 +70,9 @@ class Watch:
             each.append(rho_of(x, line))
         if self._plane is not None:
             self.planes.append(rho_of(x, self._plane))
-        self.average.append(average_over_directions(x, x, self._everything).rho_after)
-        self.distance.append(distances(x))
+        there = tokens_present(x, self._present)
+        self.average.append(average_over_directions(there, there, self._everything).rho_after)
+        self.distance.append(distances_present(x, self._present))
 
     def state(self) -> Payload:
         """All of it, as numbers that read back exactly."""

@@ -27,6 +27,21 @@ def distances(x: Float[Array, "prompts n d"]) -> Float[np.ndarray, " prompts"]:
     return np.asarray(_distance(x), np.float64)
 
 
+def without_padding(
+    values: Float[np.ndarray, "*more prompts n"], present: Bool[np.ndarray, "prompts n"] | None
+) -> np.ndarray:
+    """The same, masked where there is padding, so that no mean counts it; None where none is."""
+    if present is None:
+        return values
+    return np.ma.MaskedArray(values, np.broadcast_to(~np.asarray(present), values.shape))
+
+
+def tokens_present(x: Any, present: Bool[np.ndarray, "prompts n"] | None) -> Any:
+    """States ``(prompts, n, d)`` for a mean over tokens: those that are there, ``(all, 1, d)``."""
+    # A token weighs as much as any other, so that padding can be left out first.
+    return x if present is None else jnp.asarray(np.asarray(x)[present][:, None])
+
+
 def summarize_present(
     before: Float[np.ndarray, "prompts n"],
     after: Float[np.ndarray, "prompts n"],

@@ -128,6 +128,7 @@ def steer(
     *,
     read: Any = None,
     tokens: Any = None,
+    present: Any = None,
     text: Tokens | None = None,
     progress: Callable[[int], None] = unseen,
     solver: Solver | None = None,
@@ -142,6 +143,7 @@ def steer(
       config: how.
       read: a read vector ``(d,)`` in place of ``config.read``.
       tokens: ``(prompts, n, d)`` for stripped mode; random ones if None.
+      present: ``(prompts, n)``, False where these are padding; None where none are.
       text: for full mode and for the cost; without it the cost is left out.
       progress: called with 1 for every piece of work; see `count_of_pieces`.
       solver: of the eigenproblems; None solves each of them anew.
@@ -155,7 +157,7 @@ def steer(
     run = (
         FullRun(model, index, text)
         if config.mode == "full"
-        else StrippedRun(model, index, config, tokens)
+        else StrippedRun(model, index, config, tokens, present)
     )
     target = unit("the direction", direction, model.dimensions.d)
     choice = config.read if read is None else read

@@ -130,6 +130,7 @@ def run(config: SteeredConfig, given: Any) -> SteeredRun:
         layers,
         asked,
         tokens=given.tokens,
+        present=given.present,
         progress=given.progress,
         solver=given.solver,
         workers=given.workers("unedited"),
@@ -141,6 +142,7 @@ def run(config: SteeredConfig, given: Any) -> SteeredRun:
         rng.standard_normal(model.dimensions.d),
         config.of_steering(given.seed, shared=given.model.shared),
         tokens=given.tokens,
+        present=given.present,
         progress=given.progress,
         solver=given.solver,
     )
@@ -153,6 +155,7 @@ def run(config: SteeredConfig, given: Any) -> SteeredRun:
         asked,
         model=unedited.model,
         tokens=_entering(layers, first, config, given),
+        present=given.present,
         progress=given.progress,
         solver=given.solver,
         workers=given.workers("steered"),
@@ -170,7 +173,8 @@ def _entering(layers: Layered, first: int, config: SteeredConfig, given: Any) ->
         tokens = random_tokens(config.prompts, config.tokens, d, given.seed)
     x = prepare_tokens(tokens, d, start.query.dtype)
     for index in range(first):
-        x = advance(prepare_layer(layers.layer(index), 1.0), x, f"layer {index + 1}")
+        layer = prepare_layer(layers.layer(index), 1.0)
+        x = advance(layer, x, f"layer {index + 1}", present=given.present)
     return x
 
 

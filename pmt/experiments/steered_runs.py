@@ -19,19 +19,29 @@ from pmt.steering import Attended, Edit, apply, attend, design
 
 
 class StrippedRun:
-    """The layers as maps of the sphere, on given or random tokens."""
+    """The layers as maps of the sphere, on given or random tokens.
 
-    def __init__(self, model: Any, index: int, config: Any, tokens: Any) -> None:
+    Args:
+      model: a ``Transformer``.
+      index: of the layer to be edited, from 0.
+      config: a ``SteerConfig``.
+      tokens: ``(prompts, n, d)``; None for random ones.
+      present: ``(prompts, n)``, False for padding; None where there is none.
+    """
+
+    def __init__(
+        self, model: Any, index: int, config: Any, tokens: Any, present: Any = None
+    ) -> None:
         d = model.dimensions.d
         if tokens is None:
             tokens = random_tokens(config.prompts, config.tokens, d, config.seed)
         x = prepare_tokens(tokens, d, model.token_table.dtype)
-        self._model, self._index = model, index
+        self._model, self._index, self._padding = model, index, present
         self._before = [x]
         for each in range(index):
-            self._before.append(advance(self._map(each), self._before[-1], f"layer {each + 1}"))
+            self._before.append(self._step(self._map(each), self._before[-1], each))
         self.layer = self._map(index)
-        self.attended = attend(self.layer, self._before[-1])
+        self.attended = attend(self.layer, self._before[-1], present=present)
         self.present = self.attended.present
         self.shape = _shape(x)
 
@@ -54,7 +64,7 @@ class StrippedRun:
         states = list(self._before)
         for each in range(self._index, len(self._model.schedule)):
             layer = self._changed(each, edit, stored)
-            states.append(advance(layer, states[-1], f"layer {each + 1}"))
+            states.append(self._step(layer, states[-1], each))
         return states
 
     def matrices(self, edit: Edit | None, stored: np.dtype, config: Any) -> list[np.ndarray] | None:
@@ -64,7 +74,7 @@ class StrippedRun:
     def cosines(self, edit: Edit | None, stored: np.dtype, target: np.ndarray) -> np.ndarray:
         """Of the states that leave the layer."""
         layer = self._changed(self._index, edit, stored)
-        after = advance(layer, self._before[-1], f"layer {self._index + 1}")
+        after = self._step(layer, self._before[-1], self._index)
         return np.asarray(after, np.float64) @ target
 
     def curve(self, edit: Edit, stored: np.dtype, doses: int) -> Curve | None:
@@ -72,6 +82,9 @@ class StrippedRun:
         if doses == 0:
             return None
         return dose_response(self.layer, self._before[-1], self.attended, edit, stored, doses)
+
+    def _step(self, layer: MultiHead, x: jax.Array, index: int) -> jax.Array:
+        return advance(layer, x, f"layer {index + 1}", present=self._padding)
 
     def _changed(self, index: int, edit: Edit | None, stored: np.dtype) -> MultiHead:
         layer = self._map(index)

@@ -60,12 +60,26 @@ def prepare_layer(layer: MultiHead, alpha: float) -> MultiHead:
     return replace(layer, alpha=jnp.asarray(alpha, dtype), scale=jnp.asarray(layer.scale, dtype))
 
 
-def advance(layer: MultiHead, x: jax.Array, where: str, first: int = 0) -> jax.Array:
+def advance(
+    layer: MultiHead, x: jax.Array, where: str, first: int = 0, present: Any = None
+) -> jax.Array:
     """One step for all prompts, the first of which has the number ``first``.
 
+    Args:
+      layer: with its step size.
+      x: ``(prompts, n, d)``.
+      where: for the message.
+      first: see above.
+      present: ``(prompts, n)``, False for padding, which no token attends to; None where there is
+        none.
+
     Raises:
-      RequestError: where a token has no next state.
+      RequestError: where a token that is there has no next state.
     """
+    if present is not None:
+        after = _padded_step(layer, x, jnp.asarray(present))
+        require_states(after, np.asarray(present), where, first)
+        return after
     run = simulate(layer, x, 1, keep="last", observables={})
     failed = np.flatnonzero(np.asarray(run.result) != Outcome.DONE)
     if len(failed):
@@ -132,12 +146,8 @@ class Stripped:
 
     def advance(self, index: int, layer: MultiHead, x: jax.Array, first: int) -> jax.Array:
         """One step on the sphere."""
-        if self._present is None:
-            return advance(layer, x, f"layer {index + 1}", first)
-        present = self._present[first : first + len(x)]
-        after = _padded_step(layer, x, present)
-        require_states(after, np.asarray(present), f"layer {index + 1}", first)
-        return after
+        present = None if self._present is None else self._present[first : first + len(x)]
+        return advance(layer, x, f"layer {index + 1}", first, present)
 
     def finish(self, index: int, layer: MultiHead, x: jax.Array, update: jax.Array) -> jax.Array:
         """The same step with another update."""

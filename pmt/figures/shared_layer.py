@@ -233,10 +233,13 @@ def _histogram(
     bounds: tuple[float, float],
 ) -> None:
     bins = np.linspace(*bounds, 41).tolist()
-    axis.hist(values.ravel(), bins=bins, density=True, color=SKY, edgecolor="white", lw=0.2)
+    # Padding is masked, which a histogram would not notice.
+    tokens = np.ma.compressed(values)
+    axis.hist(tokens, bins=bins, density=True, color=SKY, edgecolor="white", lw=0.2)
     for null, (_, color) in zip(nulls, NULLS.values(), strict=True):
         if null is not None:
-            axis.hist(null.ravel(), bins=bins, density=True, histtype="step", color=color, lw=1.2)
+            drawn = np.ma.compressed(null)
+            axis.hist(drawn, bins=bins, density=True, histtype="step", color=color, lw=1.2)
     axis.set(xlim=bounds)
 
 
