@@ -113,6 +113,12 @@ def first_difference(before: Any, now: Any, where: str = "") -> str:
         for key in sorted(set(before) | set(now)):
             if before.get(key) != now.get(key):
                 return first_difference(before.get(key), now.get(key), f"{where}.{key}".lstrip("."))
+    if isinstance(before, list) and isinstance(now, list):
+        # Texts, of which there may be many.
+        for index, (old, new) in enumerate(zip(before, now, strict=False)):
+            if old != new:
+                return first_difference(old, new, f"{where}[{index}]")
+        return f"{len(before)} {where or 'entries'} and not {len(now)}"
     return f"{where or 'request'} = {json.dumps(before)} and not {json.dumps(now)}"
 
 

@@ -1,6 +1,6 @@
 """What `pmt analyze` runs: the layers on tokens or texts in stripped mode, or the real model."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,6 +14,8 @@ from pmt.cli.unfinished import resumable, unfinished
 from pmt.errors import RequestError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from pmt.experiments import Analysis, AnalysisConfig, Repetition
     from pmt.experiments.eigen_cache import Solver
     from pmt.models import Layers
@@ -157,35 +159,37 @@ def on_texts(
     crew: Crew,
 ) -> "Analysis":
     """Stripped mode on the tokens of a user's texts, as the model embeds them."""
-    import numpy as np
-
     from pmt.experiments import analyze, count_of_steps
-    from pmt.experiments.plain_text import read_own, unit_states
-    from pmt.experiments.stage import require_states
-    from pmt.models import Tokenizer, from_pretrained
-    from pmt.models.partial import embed
 
-    # That it has a tokenizer, before all of its weights are read.
-    Tokenizer(layers.checkpoint)
-    model = from_pretrained(**asked)
-    read = read_own(model, texts, special_tokens=special_tokens)
-    states = embed(model, read)
-    require_states(states, read.present, "the embeddings")
-    tokens = unit_states(states, read.present)
-    del model, states
+    tokens, present = tokens_of_texts(layers, texts, special_tokens, asked)
     config = replace(config, prompts=len(texts), tokens=int(tokens.shape[1]))
-    workers = crew.workers(layers, config, tokens=tokens, present=read.present)
+    workers = crew.workers(layers, config, tokens=tokens, present=present)
     with progress("layers", total=count_of_steps(layers.depth, config)) as advance:
-        found = analyze(
+        return analyze(
             layers,
             config,
             tokens=tokens,
-            present=read.present,
+            present=present,
             progress=advance,
             solver=solver,
             workers=workers,
         )
-    return replace(found, texts="given", counted=int(np.sum(read.present)))
+
+
+def tokens_of_texts(
+    layers: "Layers", texts: Sequence[str], special_tokens: bool, asked: dict[str, Any]
+) -> "tuple[np.ndarray, np.ndarray]":
+    """The tokens of a user's texts as the model embeds them, and which of them are no padding.
+
+    Raises:
+      RequestError: a model without a tokenizer, or texts that it cannot read whole.
+    """
+    from pmt.experiments.plain_text import initial_tokens
+    from pmt.models import Tokenizer, from_pretrained
+
+    # That it has a tokenizer, before all of its weights are read.
+    Tokenizer(layers.checkpoint)
+    return initial_tokens(from_pretrained(**asked), texts, special_tokens=special_tokens)
 
 
 def on_real_model(

@@ -8,14 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from pmt.cli.analyze import (
-    CacheDirectory,
-    EigenFolder,
-    LocalFilesOnly,
-    Revision,
-    TokensFile,
-    tell,
-)
+from pmt.cli.analysis_runs import tell, tokens_of_texts
+from pmt.cli.analyze import CacheDirectory, EigenFolder, LocalFilesOnly, Revision, TokensFile
 from pmt.cli.options import (
     Device,
     Dtype,
@@ -67,7 +61,8 @@ Prompts = Annotated[
     typer.Option(
         "--prompts",
         metavar="FILE.txt",
-        help="Own texts, one a line, for the items that read text; public-domain ones, if not.",
+        help="Own texts, one a line: whole for figure-11, in place of public-domain ones, and for "
+        "the others as their embedded tokens, in place of random ones.",
     ),
 ]
 
@@ -135,6 +130,7 @@ def reproduce(
 
     items = ITEMS if every else find_items(names or [])
     _require_a_use(items, (model, layer, order, prompts, tokens, eigen_cache))
+    at_most_one({"--tokens": tokens, "--prompts": prompts})
     texts = None if prompts is None else tuple(load_texts(prompts))
     with _given(model, asked, dtype, (tokens, texts), seed, layer, items, every) as (given, items):
         done, failed = _run(items, given, (quick, order), dtype, (out, overwrite, eigen_cache))
@@ -151,31 +147,28 @@ def reproduce(
 
 def _require_a_use(items: "tuple[Item, ...]", given: tuple[Any, ...]) -> None:
     """Refuse a value of one of these options that none of the items would look at."""
-    from pmt.experiments.items import ITEMS
-    from pmt.experiments.reproduce import (
-        is_about_layers,
-        reads_texts,
-        repeats_a_layer,
-        takes_an_order,
-        takes_tokens,
-        uses_a_model,
-    )
-
-    tests = {
-        "--model": uses_a_model,
-        "--layer": repeats_a_layer,
-        "--order": takes_an_order,
-        "--prompts": reads_texts,
-        "--tokens": takes_tokens,
-        "--eigen-cache": is_about_layers,
-    }
-    for (option, uses), value in zip(tests.items(), given, strict=True):
-        if value is not None and not any(map(uses, items)):
-            able = ", ".join(item.name for item in ITEMS if uses(item))
+    for (option, able), value in zip(_users().items(), given, strict=True):
+        if value is not None and not any(item.name in able for item in items):
             raise RequestError(
                 f"{option} was given, and none of the chosen items can use it; leave it out, or "
-                f"name one that can: {able}"
+                f"name one that can: {', '.join(able)}"
             )
+
+
+def _users() -> dict[str, list[str]]:
+    """The items that look at an option, by its name."""
+    from pmt.experiments import reproduce as runs
+    from pmt.experiments.items import ITEMS
+
+    tests = {
+        "--model": runs.uses_a_model,
+        "--layer": runs.repeats_a_layer,
+        "--order": runs.takes_an_order,
+        "--prompts": runs.reads_texts,
+        "--tokens": runs.takes_tokens,
+        "--eigen-cache": runs.is_about_layers,
+    }
+    return {option: [each.name for each in ITEMS if uses(each)] for option, uses in tests.items()}
 
 
 def _failure(failed: "dict[str, RequestError]", count: int) -> RequestError:
@@ -198,10 +191,15 @@ def _list(json: Path | None) -> None:
         table.add_column(name)
     for item in (*ITEMS, *LOOPED):
         table.add_row(item.name, item.alias, item.number, item.needs, item.title)
-    show(table)
+    users = _users()
+    show(table, *(f"{option} is for {', '.join(able)}" for option, able in users.items()))
     if json is not None:
         named = ("name", "alias", "number", "needs", "title", "config", "quick")
-        rows = [{name: getattr(item, name) for name in named} for item in (*ITEMS, *LOOPED)]
+        rows = [
+            {name: getattr(item, name) for name in named}
+            | {"options": [option for option, able in users.items() if item.name in able]}
+            for item in (*ITEMS, *LOOPED)
+        ]
         write_json(json, {"schema": _SCHEMA, "list": rows})
 
 
@@ -218,16 +216,18 @@ def _given(
 ) -> "Iterator[tuple[Given, tuple[Item, ...]]]":
     """What the items run on, and which of them; the model's files stay open within it.
 
-    Of all of them those that read text are left out where the model has no tokenizer.
+    Of all of them those that run on text are left out where the model has no tokenizer and no
+    texts were given.
     """
+    from dataclasses import replace
+
     from pmt.experiments import describe, load_tokens
     from pmt.experiments.items import Given
-    from pmt.experiments.reproduce import check
-    from pmt.experiments.stripped import count_of_blocks
+    from pmt.experiments.reproduce import check, runs_on_text, takes_tokens
     from pmt.experiments.tokens import prepare_tokens
     from pmt.models import from_pretrained, open_layers
 
-    tokens = None if own[0] is None else load_tokens(own[0])
+    tokens, texts = None if own[0] is None else load_tokens(own[0]), own[1]
     if model is None:
         given = Given(seed=seed, tokens=tokens)
         for item in items:
@@ -246,7 +246,7 @@ def _given(
             layer=chosen,
             seed=seed,
             tokens=tokens,
-            texts=own[1],
+            texts=texts,
             open_model=lambda: from_pretrained(model, dtype=dtype, **asked),
         )
         kept = []
@@ -255,21 +255,31 @@ def _given(
                 check(item, given)
                 kept.append(item)
             except RequestError as error:
-                if item.needs != "text" or not every:
+                if not runs_on_text(item) or not every or texts is not None:
                     raise
                 tell(f"left out: {error}")
-        repeated = [item.name for item in items if item.needs == "one layer"]
-        if repeated and layer is None and count_of_blocks(layers) > 1:
-            whose = (
-                f"not all layers of {info.name} have"
-                if info.shared
-                else f"{info.name} does not have"
-            )
-            tell(
-                f"{', '.join(repeated)}: about shared weights, which {whose}; "
-                f"its last layer, {chosen}, is repeated instead (--layer chooses another)"
-            )
+        if texts is not None and any(map(takes_tokens, kept)):
+            whose = {"name_or_directory": model, "dtype": dtype, **asked}
+            own_tokens, present = tokens_of_texts(layers, texts, True, whose)
+            given = replace(given, tokens=own_tokens, present=present)
+        if layer is None:
+            _tell_which_is_repeated(items, given)
         yield given, tuple(kept)
+
+
+def _tell_which_is_repeated(items: "tuple[Item, ...]", given: "Given") -> None:
+    """Say so where an item about shared weights runs on a model that does not have these."""
+    from pmt.experiments.reproduce import repeats_a_layer
+    from pmt.experiments.stripped import count_of_blocks
+
+    repeated, info = [item.name for item in items if repeats_a_layer(item)], given.model
+    if not repeated or info is None or count_of_blocks(given.layers) == 1:
+        return
+    whose = f"not all layers of {info.name} have" if info.shared else f"{info.name} does not have"
+    tell(
+        f"{', '.join(repeated)}: about shared weights, which {whose}; its last layer, "
+        f"{given.layer}, is repeated instead (--layer chooses another)"
+    )
 
 
 def _run(

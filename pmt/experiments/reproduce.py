@@ -78,9 +78,14 @@ def takes_an_order(item: Item) -> bool:
     return _has(item.config, "order")
 
 
-def reads_texts(item: Item) -> bool:
-    """Whether a user's texts can be given to the item."""
+def runs_on_text(item: Item) -> bool:
+    """Whether the item takes texts through the whole model, a user's or others."""
     return item.needs == "text"
+
+
+def reads_texts(item: Item) -> bool:
+    """Whether a user's texts can be given to the item, whole or for their tokens."""
+    return runs_on_text(item) or takes_tokens(item)
 
 
 def takes_tokens(item: Item) -> bool:
@@ -109,7 +114,7 @@ def check(item: Item, given: Given) -> None:
         raise RequestError(
             f"there is no layer {given.layer}; the model has layers 1 to {given.layers.depth}"
         )
-    if item.needs == "text":
+    if runs_on_text(item):
         # Its tokenizer only, which is there or not.
         try:
             Tokenizer(given.layers.checkpoint)
@@ -119,7 +124,10 @@ def check(item: Item, given: Given) -> None:
 
 def request(item: Item, config: Any, given: Given, dtype: str) -> dict[str, Any]:
     """All that the item's results depend on, as JSON has it."""
-    about, text = is_about_layers(item), reads_texts(item)
+    about, text = is_about_layers(item), runs_on_text(item)
+    # What else the tokens of texts depend on is the model's.
+    texts = given.texts if reads_texts(item) else None
+    tokens = given.tokens if takes_tokens(item) and texts is None else None
     model: ModelInfo | None = given.model if uses_a_model(item) else None
     return as_json(
         {
@@ -128,10 +136,10 @@ def request(item: Item, config: Any, given: Given, dtype: str) -> dict[str, Any]
             "config": vars(config),
             "seed": given.seed,
             "model": model,
-            "model_files": None if model is None else _files(given.layers, text),
+            "model_files": None if model is None else _files(given.layers, text or bool(texts)),
             "layer": given.layer if repeats_a_layer(item) else None,
-            "tokens": _digest(given.tokens) if takes_tokens(item) else None,
-            "texts": list(given.texts) if text and given.texts else None,
+            "tokens": _digest(tokens),
+            "texts": list(texts) if texts else None,
             "mode": ("full" if text else "stripped") if about else None,
             "dtype": dtype if about else _trained_in(config) or "float64",
             "device": jax.devices()[0].platform,

@@ -1,15 +1,19 @@
 """Running `pmt` with a subcommand made for the test, in this process or in one of its own."""
 
+import shutil
 import subprocess
 import sys
 import types
 from pathlib import Path
 
 import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers.processors import TemplateProcessing
 
 from pmt.cli import app, main
 
 ROOT = Path(__file__).parents[2]
+TINY = ROOT / "tests" / "parity" / "data" / "bert-tanh"
 
 
 @pytest.fixture(autouse=True)
@@ -31,6 +35,27 @@ def pmt_with(monkeypatch):
         return lambda *arguments: main(["probe", *arguments])
 
     return register
+
+
+@pytest.fixture
+def readable(tmp_path):
+    """A tiny model with a tokenizer of whole words, whose first is added to every text."""
+    folder = tmp_path / "model"
+    shutil.copytree(TINY, folder)
+    words = {word: index for index, word in enumerate(["[U]", "[C]", "a", "b", "c"])}
+    fast = Tokenizer(models.WordLevel(words, unk_token="[U]"))
+    fast.pre_tokenizer = pre_tokenizers.Whitespace()
+    fast.add_special_tokens(["[C]"])
+    fast.post_processor = TemplateProcessing(single="[C] $A", special_tokens=[("[C]", 1)])
+    fast.save(str(folder / "tokenizer.json"))
+    return folder
+
+
+@pytest.fixture
+def texts(tmp_path):
+    path = tmp_path / "Sätze.txt"
+    path.write_bytes("\ufeffa b c a\n\n  c b \nb\n".encode())
+    return path
 
 
 @pytest.fixture

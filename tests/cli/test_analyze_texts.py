@@ -6,35 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tokenizers import Tokenizer, models, pre_tokenizers
 
 from pmt.cli import main
 from pmt.experiments import AnalysisConfig
 
 TINY = Path(__file__).parents[1] / "parity" / "data" / "bert-tanh"
-
-
-@pytest.fixture
-def readable(tmp_path):
-    """A tiny model with a tokenizer of whole words, whose first is added to every text."""
-    folder = tmp_path / "model"
-    shutil.copytree(TINY, folder)
-    words = {word: index for index, word in enumerate(["[U]", "[C]", "a", "b", "c"])}
-    fast = Tokenizer(models.WordLevel(words, unk_token="[U]"))
-    fast.pre_tokenizer = pre_tokenizers.Whitespace()
-    fast.add_special_tokens(["[C]"])
-    from tokenizers.processors import TemplateProcessing
-
-    fast.post_processor = TemplateProcessing(single="[C] $A", special_tokens=[("[C]", 1)])
-    fast.save(str(folder / "tokenizer.json"))
-    return folder
-
-
-@pytest.fixture
-def texts(tmp_path):
-    path = tmp_path / "Sätze.txt"
-    path.write_bytes("\ufeffa b c a\n\n  c b \nb\n".encode())
-    return path
 
 
 def analyze(*arguments):
