@@ -69,7 +69,7 @@ class Crew:
             return Workers()
         known = versions()
         request = {
-            "schema": "pmt.analysis-units/2",
+            "schema": "pmt.analysis-units/3",
             # Hosts may have it in different places.
             "model": asdict(replace(describe(model), name="")),
             "config": asdict(config),

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from pmt.errors import RequestError
+from pmt.experiments.first_order import FirstOrder
 from pmt.linalg import check_order
 from pmt.numerics import require_count
 from pmt.spectral import Alignment, Average, Spectrum
@@ -167,6 +168,7 @@ class Analysis:
       counted: how many tokens count where texts are padded to one length; None where all do.
       texts: where they come from; None for tokens that are no texts.
       prompts_at_once: as many as the device had memory for; None where it had it for all.
+      first_order: what the first-order law says of layer 1, or why there is none.
     """
 
     model: ModelInfo
@@ -182,6 +184,7 @@ class Analysis:
     counted: int | None = None
     texts: str | None = None
     prompts_at_once: int | None = None
+    first_order: FirstOrder | None = None
 
 
 def describe(model: Any) -> ModelInfo:

@@ -11,8 +11,8 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from pmt.dynamics import MultiHead
 from pmt.experiments.nulls import attention_weights
-from pmt.experiments.stripped import Layered, prepare_layer
 from pmt.experiments.tokens import prepare_tokens, random_tokens
 from pmt.spectral import Spectrum
 from pmt.spectral.increments import law, plane_law
@@ -21,6 +21,11 @@ from pmt.spectral.increments import law, plane_law
 _ROUNDINGS = 8
 # Prompts whose attention is looked at.
 _LOOKED_AT = 32
+
+# Why it does not apply.
+GIVEN = "the tokens were given, and are not known to be uniform on the sphere"
+WHOLE = "layers of the whole model do more than attention, and its tokens are not uniform"
+LATER = "the tokens that enter later layers are not uniform on the sphere"
 
 
 @dataclass(frozen=True)
@@ -40,25 +45,50 @@ class FirstOrder:
     reason: str | None
 
 
-def first_order(
-    layers: Layered, spectrum: Spectrum, *, alpha: float, n: int, seed: int, given: bool
-) -> FirstOrder:
-    """The law for layer 1 on ``n`` uniform tokens, or why there is none.
+@dataclass(frozen=True)
+class Prospect:
+    """What layer 1 says of the law before its eigenproblem is solved.
+
+    Attributes:
+      alpha: step size.
+      spread, reason: as of the law itself.
+      heads: ``(d, d)``, the sum over heads of O_h V_h, each by the mean weight that its tokens give
+        to themselves; None where the law does not apply.
+    """
+
+    alpha: float
+    spread: float | None
+    reason: str | None
+    heads: np.ndarray | None = None
+
+    def law(self, spectrum: Spectrum) -> FirstOrder:
+        """The law for the principal direction of layer 1, or why there is none."""
+        if self.heads is None:
+            return FirstOrder(None, self.spread, self.reason)
+        basis = np.asarray(spectrum.basis, np.float64)
+        if spectrum.dimension == len(basis):
+            # The line or plane is the whole space.
+            return FirstOrder(0.0, self.spread, None)
+        matrix = jnp.asarray(self.heads, jnp.result_type(float))
+        frame = jnp.asarray(basis, matrix.dtype)
+        slope = law(matrix, frame[:, 0]) if spectrum.dimension == 1 else plane_law(matrix, frame)
+        return FirstOrder(self.alpha * float(slope), self.spread, None)
+
+
+def look(layer: MultiHead, *, alpha: float, n: int, seed: int, reason: str | None) -> Prospect:
+    """Whether the law applies to layer 1 on ``n`` uniform tokens.
 
     Whether the weights depend on the tokens is seen from those of some random prompts and of the
     same prompts with their tokens in another order, head by head and pair by pair.
 
     Args:
-      layers: as in ``analyze``; the first one is read.
-      spectrum: of its layer matrix.
+      layer: the first one.
       alpha: step size.
       n, seed: of the random tokens.
-      given: whether the run's tokens are a user's own.
+      reason: why it does not apply whatever the layer is, such as ``GIVEN``; None where it may.
     """
-    if given:
-        reason = "the tokens were given, and are not known to be uniform on the sphere"
-        return FirstOrder(None, None, reason)
-    layer = prepare_layer(layers.layer(0), alpha)
+    if reason is not None:
+        return Prospect(alpha, None, reason)
     d, dtype = layer.query.shape[-1], layer.query.dtype
     x = prepare_tokens(random_tokens(_LOOKED_AT, n, d, seed), d, dtype)
     # (prompts, h, n, n)
@@ -70,19 +100,16 @@ def first_order(
             "the attention of layer 1 depends on the tokens, its weights differ by up to "
             f"{spread:.2g} between tokens"
         )
-        return FirstOrder(None, spread, reason)
-    if spectrum.dimension == d:
-        # The line or plane is the whole space.
-        return FirstOrder(0.0, spread, None)
+        return Prospect(alpha, spread, reason)
     own = np.einsum("bhii->h", weights) / (len(weights) * n)
     maps = (np.asarray(array, np.float64) for array in (layer.output, layer.value))
     # Pair by pair, by matrix products: as one sum it would take h d² k steps of a loop.
-    heads = np.einsum("h,hdk,hke->de", own, *maps, optimize=True)
-    basis = np.asarray(spectrum.basis, np.float64)
-    matrix = jnp.asarray(heads, jnp.result_type(float))
-    frame = jnp.asarray(basis, matrix.dtype)
-    slope = law(matrix, frame[:, 0]) if spectrum.dimension == 1 else plane_law(matrix, frame)
-    return FirstOrder(alpha * float(slope), spread, None)
+    return Prospect(alpha, spread, None, np.einsum("h,hdk,hke->de", own, *maps, optimize=True))
+
+
+def reason_of(found: FirstOrder, layer: int) -> str | None:
+    """Why there is no law for a layer, from 1; None where there is."""
+    return found.reason if layer == 1 or found.reason == WHOLE else LATER
 
 
 def as_record(found: FirstOrder, measured: float, se: float | None, depth: int) -> dict[str, Any]:
@@ -95,23 +122,20 @@ def as_record(found: FirstOrder, measured: float, se: float | None, depth: int) 
         "measured_delta_rho": measured,
         "measured_delta_rho_se": se,
         "attention_spread": found.spread,
-        "other_layers": None if depth == 1 else LATER,
+        "other_layers": None if depth == 1 else reason_of(found, 2),
     }
-
-
-LATER = "the tokens that enter later layers are not uniform on the sphere"
 
 
 def clause(found: FirstOrder, measured: float, se: float | None, alpha: float, depth: int) -> str:
     """What there is to say about it, to stand within a sentence."""
+    later = reason_of(found, 2)
     if found.delta_rho is None:
-        return f"the first-order law does not apply: {found.reason}" + (
-            f", and {LATER}" if depth > 1 else ""
-        )
+        more = f", and {later}" if depth > 1 and later != found.reason else ""
+        return f"the first-order law does not apply: {found.reason}{more}"
     error = "" if se is None else f" (standard error {se:.4f})"
     return (
         "the first-order law, which holds for any matrix under attention that does not depend on "
         f"the tokens, gives layer 1 the increment {found.delta_rho:+.4f} at alpha = {alpha:g}, "
         f"against {measured:+.4f}{error} measured"
-        + (f"; it does not apply to layers 2 to {depth}: {LATER}" if depth > 1 else "")
+        + (f"; it does not apply to layers 2 to {depth}: {later}" if depth > 1 else "")
     )

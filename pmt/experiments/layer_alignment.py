@@ -5,7 +5,7 @@ the first-order law where it applies.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ from pmt.experiments.contrast import (
     contrast_after,
     judge_increment,
 )
-from pmt.experiments.first_order import LATER, FirstOrder, as_record, clause, first_order
+from pmt.experiments.first_order import clause, reason_of
 from pmt.experiments.layer_by_layer import analyze
 from pmt.experiments.record import analysis_json, layer_json
 
@@ -51,21 +51,14 @@ class AlignmentConfig:
         )
 
 
-@dataclass(frozen=True)
-class AlignmentRun(Analysis):
-    """An analysis, with what the first-order law says of its layer 1."""
-
-    first_order: FirstOrder | None = None
-
-
 def pieces(config: AlignmentConfig, given: Any) -> int:
     """What the calls of ``given.progress`` add up to."""
     return count_of_steps(given.layers.depth, config.with_seed(0))
 
 
-def run(config: AlignmentConfig, given: Any) -> AlignmentRun:
+def run(config: AlignmentConfig, given: Any) -> Analysis:
     """The analysis of all layers; each is handed to ``given.keep`` when it is measured."""
-    found = analyze(
+    return analyze(
         given.layers,
         config.with_seed(given.seed),
         tokens=given.tokens,
@@ -75,34 +68,16 @@ def run(config: AlignmentConfig, given: Any) -> AlignmentRun:
         seen=lambda layer: given.keep(layer.index, layer_json(layer)),
         workers=given.workers("layers"),
     )
-    law = first_order(
-        given.layers,
-        found.layers[0].principal,
-        alpha=config.alpha,
-        n=found.shape[1],
-        seed=given.seed,
-        given=given.tokens is not None,
-    )
-    return AlignmentRun(**{f.name: getattr(found, f.name) for f in fields(found)}, first_order=law)
-
-
-def _law(result: Analysis) -> FirstOrder | None:
-    return result.first_order if isinstance(result, AlignmentRun) else None
 
 
 def record(result: Analysis) -> dict[str, Any]:
-    """As ``pmt analyze --json`` has it, with ``"first_order_law"`` of an item."""
-    law = _law(result)
-    if law is None:
-        return analysis_json(result)
-    own = result.layers[0].alignment
-    shown = as_record(law, own.delta_rho, own.delta_rho_se, len(result.layers))
-    return analysis_json(result) | {"first_order_law": shown}
+    """As ``pmt analyze --json`` has it."""
+    return analysis_json(result)
 
 
 def tables(result: Analysis) -> dict[str, list[dict[str, Any]]]:
     """The CSV file: one row a layer, with the first-order law or why there is none."""
-    rows, law = [], _law(result)
+    rows, law = [], result.first_order
     for layer in result.layers:
         own, average = layer.alignment, layer.average
         row = {
@@ -125,17 +100,16 @@ def tables(result: Analysis) -> dict[str, list[dict[str, Any]]]:
             row |= columns({f"{name}_after": null.after})
         row["intertoken_distance"] = layer.intertoken_distance
         if law is not None:
-            first = layer.index == 1
-            predicted, reason = (law.delta_rho, law.reason) if first else (None, LATER)
+            predicted = law.delta_rho if layer.index == 1 else None
             row["first_order_delta_rho"] = "" if predicted is None else predicted
-            row["first_order_reason"] = reason or ""
+            row["first_order_reason"] = reason_of(law, layer.index) or ""
         rows.append(row)
     return {"layers": rows}
 
 
 def sentences(result: Analysis) -> list[str]:
     """What is special about the trained weights, and what is not."""
-    layers, law = result.layers, _law(result)
+    layers, law = result.layers, result.first_order
     own = layers[0].alignment
     predicted = None
     if law is not None:

@@ -37,6 +37,7 @@ from pmt.experiments.analysis import (
     count_of_steps,
 )
 from pmt.experiments.eigen_cache import Solver
+from pmt.experiments.first_order import GIVEN, WHOLE, Prospect, look
 from pmt.experiments.known_nulls import KnownNulls
 from pmt.experiments.layer_units import Facts, as_analysis, as_payload, read_layers
 from pmt.experiments.null_draws import DeviceDraws, HostDraws, null_draws, turn
@@ -120,6 +121,7 @@ def analyze(
         seen,
         workers or Workers(),
         stage.identify if model is None else unseen,
+        uniform=tokens is None,
     )
     texts = None if present is None else "given"
     return replace(found, model=model or stage.describe(found), texts=texts)
@@ -134,12 +136,15 @@ def run_stage(
     seen: Callable[[LayerAnalysis], None],
     workers: Workers,
     meanwhile: Callable[[], Any],
+    *,
+    uniform: bool = False,
 ) -> Analysis:
     """The same for any stage; what the layers belong to is left to say.
 
     Args:
       stage, config, present, progress, solver, seen, workers: as in ``analyze``.
       meanwhile: called by each device while the last eigenproblems are solved.
+      uniform: whether the initial tokens are uniform on the sphere, as random ones are.
 
     Raises:
       RequestError: as ``analyze``.
@@ -147,7 +152,7 @@ def run_stage(
     """
     # Asked here, since in a thread of a device that one is the default.
     threads, devices, alone = os.cpu_count() or 1, len(workers.local), workers.alone
-    flags = {"several": devices > 1, "divided": workers.count > 1}
+    flags = {"several": devices > 1, "divided": workers.count > 1, "uniform": uniform}
 
     def walk(
         way: Callable[[Stage, Report], Way], _: Any, claim: Claim, report: Report
@@ -196,6 +201,7 @@ class _Run:
       way: the tokens' own.
       several: whether other devices of this process have threads of their own.
       divided: whether other devices, of this process or of others, measure layers.
+      uniform: whether the initial tokens are uniform on the sphere.
     """
 
     def __init__(
@@ -210,9 +216,10 @@ class _Run:
         *,
         several: bool,
         divided: bool,
+        uniform: bool,
     ) -> None:
         self._stage, self._way, self._config = stage, way, config
-        self._several, self._divided = several, divided
+        self._several, self._divided, self._uniform = several, divided, uniform
         self._present = present
         self._there = None if present is None else jnp.asarray(present)
         self._ahead, self._progress, self._solver = ahead, progress, solver
@@ -265,9 +272,18 @@ class _Run:
             for draws in zip(*(p.rotated for p in parts), strict=True)
         ]
         has = {"biases": layer.has_biases, "rotary": layer.rotary is not None}
-        self._ahead.after(partial(self._measure, passage, known, layer.query.shape[0], **has))
+        prospect = self._prospect(layer, x.shape[1]) if index == 0 else None
+        heads = layer.query.shape[0]
+        self._ahead.after(partial(self._measure, passage, known, prospect, heads, **has))
         if done := (not first) + (not new) * self._config.draws_of("gaussian"):
             self._progress(done)
+
+    def _prospect(self, layer: MultiHead, n: int) -> Prospect:
+        """What the first layer says of the first-order law."""
+        config, reason = self._config, None if self._uniform else GIVEN
+        if self._stage.mode == "full":
+            reason = WHOLE
+        return look(layer, alpha=config.alpha, n=n, seed=config.seed, reason=reason)
 
     def measured(self) -> Iterator[tuple[Unit, Payload]]:
         """What has been measured since it was last asked for."""
@@ -374,12 +390,20 @@ class _Run:
         self._progress(1)
 
     def _measure(
-        self, passage: Passage, known: KnownNulls, heads: int, *, biases: bool, rotary: bool
+        self,
+        passage: Passage,
+        known: KnownNulls,
+        prospect: Prospect | None,
+        heads: int,
+        *,
+        biases: bool,
+        rotary: bool,
     ) -> None:
         block, x = self._blocks[passage.block], passage.after
-        first = mean_distance(passage.before, self._present) if passage.index == 0 else None
+        first = None if prospect is None else mean_distance(passage.before, self._present)
+        law = None if prospect is None else prospect.law(block.spectrum)
         sizes = [size for size in (self._parts.size, self._way.at_once) if size is not None]
-        facts = Facts.of(x, heads, biases, rotary, first, min(sizes, default=None))
+        facts = Facts.of(x, heads, biases, rotary, first, min(sizes, default=None), law)
         unit = Unit(passage.index, passage.index + 1)
         layer = measure(passage, block)
         known.keep(layer.null)

@@ -20,6 +20,7 @@ from pmt.experiments.analysis import (
     ModelInfo,
     NullAlignment,
 )
+from pmt.experiments.first_order import FirstOrder
 from pmt.parallel.units import Payload
 from pmt.spectral import Alignment, Average, Spectrum
 
@@ -37,6 +38,7 @@ class Facts:
       heads: of a layer.
       biases, rotary: whether the layer has any; of several, whether one has.
       initial_distance: before the first layer; None but with that layer.
+      first_order: what the first-order law says of it; None likewise.
       prompts_at_once: as many as this device had memory for; None where it had it for all.
     """
 
@@ -48,6 +50,7 @@ class Facts:
     rotary: bool
     initial_distance: float | None
     prompts_at_once: int | None
+    first_order: FirstOrder | None = None
 
     @classmethod
     def of(
@@ -58,6 +61,7 @@ class Facts:
         rotary: bool,
         initial_distance: float | None,
         prompts_at_once: int | None,
+        first_order: FirstOrder | None = None,
     ) -> "Facts":
         """With what the states ``(batch, n, d)`` say."""
         (device,) = x.devices()
@@ -70,6 +74,7 @@ class Facts:
             rotary=rotary,
             initial_distance=initial_distance,
             prompts_at_once=prompts_at_once,
+            first_order=first_order,
         )
 
 
@@ -110,6 +115,7 @@ def as_analysis(
         mode=mode,
         counted=None if present is None else int(present.sum()),
         prompts_at_once=facts.prompts_at_once,
+        first_order=facts.first_order,
     )
 
 
@@ -132,6 +138,7 @@ def read_layers(payload: Payload) -> tuple[list[LayerAnalysis], Facts]:
         rotary=any(each.rotary for each in every),
         initial_distance=first.initial_distance,
         prompts_at_once=min(sizes, default=None),
+        first_order=first.first_order,
     )
 
 
@@ -139,6 +146,8 @@ def _read(part: Mapping[str, np.ndarray]) -> tuple[LayerAnalysis, Facts]:
     said: dict[str, Any] = json.loads(str(part[_TEXT]))
     facts = said.pop("facts")
     facts["shape"] = tuple(facts["shape"])
+    if facts["first_order"] is not None:
+        facts["first_order"] = FirstOrder(**facts["first_order"])
     arrays: dict[str, Any] = {name: part.get(name) for name in _ARRAYS}
     said["principal"] = Spectrum(**said["principal"], **arrays)
     said["alignment"] = Alignment(**said["alignment"])

@@ -10,6 +10,7 @@ from typing import Any
 from pmt import __version__
 from pmt.experiments.analysis import Analysis, LayerAnalysis
 from pmt.experiments.contrast import contrast_after, judge_increment
+from pmt.experiments.first_order import as_record
 from pmt.experiments.repeat import Rate, Repetition
 from pmt.spectral import Alignment, Spectrum
 
@@ -45,10 +46,15 @@ def analysis_json(analysis: Analysis) -> dict[str, Any]:
     not what was asked for. Where only the leading eigenpairs were asked for, ``"leading"`` in the
     settings says how many, the averages over all directions are ``null``, and every layer has an
     object ``"leading"`` with all pairs that were found. ``"prompts_at_once"`` is there where the
-    device had no memory for all.
+    device had no memory for all. ``"first_order_law"`` says what that law gives for layer 1, beside
+    what was measured, or why it does not apply: see `pmt.experiments.first_order`.
     """
     config, full = analysis.config, analysis.mode == "full"
     read = {"texts": analysis.texts, "counted_tokens": analysis.counted}
+    law, own = analysis.first_order, analysis.layers[0].alignment
+    told = None
+    if law is not None:
+        told = as_record(law, own.delta_rho, own.delta_rho_se, len(analysis.layers))
     less = {"leading": config.leading, "prompts_at_once": analysis.prompts_at_once}
     return {
         "schema": SCHEMA,
@@ -69,6 +75,7 @@ def analysis_json(analysis: Analysis) -> dict[str, Any]:
             **{name: value for name, value in less.items() if value is not None},
         },
         "layers": [layer_json(layer) for layer in analysis.layers],
+        **({} if told is None else {"first_order_law": told}),
     }
 
 

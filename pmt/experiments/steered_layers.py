@@ -161,12 +161,18 @@ def run(config: SteeredConfig, given: Any) -> SteeredRun:
         workers=given.workers("steered"),
     )
     after = (replace(layer, index=first + layer.index) for layer in rest.layers)
-    steered = replace(unedited, layers=(*unedited.layers[:first], *after))
+    steered = replace(
+        unedited,
+        layers=(*unedited.layers[:first], *after),
+        first_order=unedited.first_order if first else rest.first_order,
+    )
     return SteeredRun(found, tuple(index + 1 for index in edited), unedited, steered)
 
 
-def _entering(layers: Layered, first: int, config: SteeredConfig, given: Any) -> jax.Array:
-    """The states that enter layer ``first``, from 0."""
+def _entering(layers: Layered, first: int, config: SteeredConfig, given: Any) -> jax.Array | None:
+    """The states that enter layer ``first``, from 0; None for random initial tokens."""
+    if first == 0:
+        return given.tokens
     start = prepare_layer(layers.layer(0), 1.0)
     d, tokens = start.query.shape[-1], given.tokens
     if tokens is None:

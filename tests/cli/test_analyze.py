@@ -57,7 +57,7 @@ def test_everything_at_once_into_a_folder_faults_76_83(tokens, tmp_path, capsys)
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 
-def test_the_seed_decides_about_random_tokens_and_nulls(tmp_path):
+def test_the_seed_decides_about_random_tokens_and_nulls(tmp_path, capsys):
     records = []
     for seed in (0, 0, 1):
         path = tmp_path / "r.json"
@@ -65,6 +65,9 @@ def test_the_seed_decides_about_random_tokens_and_nulls(tmp_path):
         records.append(json.loads(path.read_text()))
     assert records[0] == records[1]
     assert records[0]["settings"]["tokens"] == [100, 10, 24]
+    law = records[0]["first_order_law"]
+    assert law["layer"] == 1 and law["attention_spread"] > 1e-3
+    assert f"the first-order law does not apply: {law['reason']}, and" in capsys.readouterr().out
     assert records[0]["layers"][0]["delta_rho"] != records[2]["layers"][0]["delta_rho"]
 
 

@@ -26,14 +26,21 @@ def test_own_texts_in_both_modes_and_without_special_tokens(readable, texts, tmp
     call = (readable, "--prompts", texts, "--json", record)
     assert analyze(*call) == 0
     stripped = found(record)
-    assert "3 given texts of up to 5 tokens, 10 in all" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "3 given texts of up to 5 tokens, 10 in all" in said
+    law = stripped["first_order_law"]
+    assert not law["applies"] and law["reason"].startswith("the tokens were given")
+    assert f"the first-order law does not apply: {law['reason']}, and the tokens that" in said
     assert stripped["settings"]["tokens"] == [3, 5, 24] and stripped["settings"]["mode"] == (
         "stripped"
     )
     assert stripped["settings"]["counted_tokens"] == 10
     assert analyze(*call, "--mode", "full", "--no-special-tokens", "--out", out) == 0
     full = found(record)
-    assert "full mode: embedding" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    law = full["first_order_law"]
+    assert "full mode: embedding" in said and law["reason"] == law["other_layers"]
+    assert f"does not apply: {law['reason']}\n" in said and "do more than att" in law["reason"]
     assert full["settings"]["mode"] == "full" and full["settings"]["counted_tokens"] == 7
     assert full["settings"]["biases"] is True and full["settings"]["tokens"] == [3, 4, 24]
     assert (out / "alignment.svg").exists() and found(out / "analysis.json") == full

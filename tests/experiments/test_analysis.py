@@ -38,7 +38,7 @@ LAYER = {
 def test_the_record_has_the_fields_of_its_schema_and_survives_strict_json():
     record = found(random_stack())
     assert record["schema"] == "pmt.analysis/1"
-    assert set(record) == {"schema", "model", "settings", "layers"}
+    assert set(record) == {"schema", "model", "settings", "layers", "first_order_law"}
     assert set(record["model"]) == {
         "name", "family", "d", "h", "layers", "shared", "revision", "sha256",
     }  # fmt: skip

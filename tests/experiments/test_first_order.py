@@ -10,6 +10,8 @@ from pmt.dynamics import LayerStack, MultiHead
 from pmt.experiments import AnalysisConfig, analyze
 from pmt.experiments.items import Given, find_items
 from pmt.experiments.layer_alignment import AlignmentConfig, record, run, sentences, tables
+from pmt.parallel.store import UnitStore
+from pmt.parallel.workers import Workers
 from tests.experiments.systems import random_stack, stack_of
 
 SMALL = AlignmentConfig(prompts=4, tokens=3, draws=2)
@@ -118,8 +120,32 @@ def test_in_as_many_dimensions_as_the_direction_nothing_increases():
         assert law.delta_rho == 0 and law.reason is None
 
 
-def test_an_analysis_by_itself_says_nothing_of_the_law():
+def test_the_first_layer_is_read_once_and_the_law_is_kept_with_what_is_finished(tmp_path):
+    """By a run that stops after it, and in the same bits by the one that goes on."""
+    stack = random_stack(layers=2)
+
+    class Read:
+        depth, read = 2, []
+
+        def layer(self, index):
+            self.read.append(index)
+            return stack.layer(index)
+
+    def found(store=None):
+        return analyze(Read(), config, workers=Workers(store=store))
+
+    config = AnalysisConfig(prompts=4, tokens=3, nulls=())
+    expected = found()
+    assert Read.read == [0, 1]
+    store = UnitStore(tmp_path / "units", {})
+    assert found(store).first_order == found(store).first_order == expected.first_order
+    # The second has the layers from the store.
+    assert Read.read == [0, 1] * 2
+
+
+def test_an_analysis_made_elsewhere_may_have_no_law():
     found = analyze(stack_of(np.diag([0.5, 0.1])), AnalysisConfig(prompts=4, tokens=3))
+    found = replace(found, first_order=None)
     assert "law" not in " ".join(sentences(found)) and "first_order_law" not in record(found)
     assert "first_order_reason" not in tables(found)["layers"][0]
 

@@ -6,7 +6,6 @@ The one way has padding and masks, the other has neither.
 from dataclasses import replace
 
 import numpy as np
-import pytest
 
 from pmt.experiments import AnalysisConfig, analyze, describe
 from pmt.experiments.cumulative_products import DIRECTIONS, ProductConfig

@@ -230,11 +230,11 @@ def test_a_repeated_layer_goes_on_at_the_step_that_was_kept(tmp_path, monkeypatc
     monkeypatch.setattr(shared_steps, "_PAUSE", -1.0)
     steps = []
 
-    def advance(layer, x, where, **given):
+    def advance(layer, x, where, **more):
         steps.append(where)
         if stop and len(steps) == 4:
             raise _Stop
-        return real(layer, x, where, **given)
+        return real(layer, x, where, **more)
 
     real = shared_layer.advance
     monkeypatch.setattr(shared_layer, "advance", advance)
