@@ -62,8 +62,18 @@ JsonFile = Annotated[
         "--json", metavar="FILE", callback=_writable, help="Write what the screen shows, complete."
     ),
 ]
+
+
+def _where_to(context: Any, path: Path | None) -> Path | None:
+    # Options that were not given come after those that were.
+    if path is None and context.params.get("overwrite"):
+        raise RequestError("--overwrite goes with --out; give the folder that is written into")
+    return path
+
+
 OutDirectory = Annotated[
-    Path | None, typer.Option("--out", metavar="DIR", help="Folder for figures and tables.")
+    Path | None,
+    typer.Option("--out", metavar="DIR", callback=_where_to, help="Folder for figures and tables."),
 ]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Write into a folder that holds other files.")

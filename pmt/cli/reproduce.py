@@ -1,7 +1,7 @@
 """`pmt reproduce`: every figure and table of the paper, by its number, for any checkpoint."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -127,9 +127,12 @@ def reproduce(
     start_backend(device, dtype)
     from pmt.experiments.items import ITEMS, find_items
     from pmt.experiments.plain_text import load_texts
+    from pmt.experiments.reproduce import has_a_smaller_form
 
     items = ITEMS if every else find_items(names or [])
     _require_a_use(items, (model, layer, order, prompts, tokens, eigen_cache))
+    if quick and not any(map(has_a_smaller_form, items)):
+        tell(f"--quick changes nothing: there is no smaller form of {_names(items)}")
     at_most_one({"--tokens": tokens, "--prompts": prompts})
     texts = None if prompts is None else tuple(load_texts(prompts))
     with _given(model, asked, dtype, (tokens, texts), seed, layer, items, every) as (given, items):
@@ -169,6 +172,10 @@ def _users() -> dict[str, list[str]]:
         "--eigen-cache": runs.is_about_layers,
     }
     return {option: [each.name for each in ITEMS if uses(each)] for option, uses in tests.items()}
+
+
+def _names(items: "Iterable[Item]") -> str:
+    return ", ".join(item.name for item in items)
 
 
 def _failure(failed: "dict[str, RequestError]", count: int) -> RequestError:
@@ -272,12 +279,12 @@ def _tell_which_is_repeated(items: "tuple[Item, ...]", given: "Given") -> None:
     from pmt.experiments.reproduce import repeats_a_layer
     from pmt.experiments.stripped import count_of_blocks
 
-    repeated, info = [item.name for item in items if repeats_a_layer(item)], given.model
+    repeated, info = [item for item in items if repeats_a_layer(item)], given.model
     if not repeated or info is None or count_of_blocks(given.layers) == 1:
         return
     whose = f"not all layers of {info.name} have" if info.shared else f"{info.name} does not have"
     tell(
-        f"{', '.join(repeated)}: about shared weights, which {whose}; its last layer, "
+        f"{_names(repeated)}: about shared weights, which {whose}; its last layer, "
         f"{given.layer}, is repeated instead (--layer chooses another)"
     )
 
@@ -322,12 +329,16 @@ def _run(
                     failed[item.name] = error
                 advance(0)
     except KeyboardInterrupt as stop:
-        if out is None:
+        if out is None and not failed:
             raise
-        raise Interrupted(
-            f"interrupted; {len(done)} of {len(items)} items are in {out}, and the same command "
-            "goes on from there"
-        ) from stop
+        said = ["interrupted"]
+        if out is not None:
+            said.append(
+                f"{len(done)} of {len(items)} items are in {out}, and the same command goes on "
+                "from there"
+            )
+        said += [str(_failure(failed, len(items)))] if failed else []
+        raise Interrupted("; ".join(said)) from stop
     return done, failed
 
 

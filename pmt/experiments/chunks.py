@@ -2,10 +2,11 @@
 
 ``request.json`` is written first and ``result.json`` last, each whole or not at all. So a folder
 with both is complete, one without the last was interrupted and is gone on with, and neither is
-ever taken for the answer to another request. A folder that holds a request and nothing else, as one
-does that was refused, is free for any other.
+ever taken for the answer to another request. Of a request that failed nothing is kept, and a folder
+that holds a request and nothing else is free for any other.
 """
 
+import hashlib
 import json
 from contextlib import suppress
 from os import PathLike
@@ -54,10 +55,7 @@ class Chunks:
                 )
             # The closing file first, so that at no moment it stands beside another request.
             (self.folder / _RESULT).unlink(missing_ok=True)
-            # What a run goes on from: layers, and checkpoints of a training.
-            for old in (*self.folder.glob("layers/*.json"), *self.folder.glob("checkpoint*.npz")):
-                old.unlink()
-            self._forget_units()
+            self._forget()
             write_json(self.folder / _REQUEST, self._request)
 
     @property
@@ -84,7 +82,10 @@ class Chunks:
         """Where finished units of that name stay until ``close``; those of another run are gone on
         with.
         """
-        return UnitStore(self.folder / _UNFINISHED / name, self._request, overwrite=True)
+        # A run that lost the folder to another one meanwhile does not write among its units.
+        asked = hashlib.sha256(json.dumps(self._request, sort_keys=True).encode()).hexdigest()[:12]
+        folder = self.folder / _UNFINISHED / f"{name}-{asked}"
+        return UnitStore(folder, self._request, overwrite=True)
 
     def write(self, name: str, content: str | bytes) -> Path:
         """A file of the item."""
@@ -95,6 +96,17 @@ class Chunks:
         """The result, after all other files."""
         self._require_own()
         write_json(self.folder / _RESULT, result)
+        self._forget_units()
+
+    def discard(self) -> None:
+        """Remove what a run would go on from, unless another one took the folder."""
+        if _read(self.folder / _REQUEST) == self._request:
+            self._forget()
+
+    def _forget(self) -> None:
+        # Layers, checkpoints of a training, and units of work.
+        for old in (*self.folder.glob("layers/*.json"), *self.folder.glob("checkpoint*.npz")):
+            old.unlink(missing_ok=True)
         self._forget_units()
 
     def _holds_results(self) -> bool:

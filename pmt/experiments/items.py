@@ -236,7 +236,7 @@ ITEMS: tuple[Item, ...] = (
         steered_layers,
         "figure-9",
         "steered",
-        "ρ, Δρ and P over layers with the last layer steered to a random direction",
+        "ρ, Δρ and P over layers with and without steering to a random direction",
         "Fig. 9, and its like in Sec. 3.3",
         "layers",
         config=steered_layers.SteeredConfig(),

@@ -73,6 +73,11 @@ def repeats_a_layer(item: Item) -> bool:
     return item.needs == "one layer"
 
 
+def has_a_smaller_form(item: Item) -> bool:
+    """Whether there is less to it with fewer prompts."""
+    return bool(item.quick != item.config)
+
+
 def takes_an_order(item: Item) -> bool:
     """Whether a user may choose the order of the eigenvalues."""
     return _has(item.config, "order")
@@ -167,7 +172,8 @@ def run_item(
     The order of writing: layers as they come, tables, figures, and the result last.
 
     Raises:
-      RequestError: as the item does.
+      RequestError: as the item does; nothing is kept of it then, unless the same request may
+        succeed.
     """
     if chunks is not None:
         known = chunks.result
@@ -175,7 +181,13 @@ def run_item(
             return Done(item, known, chunks.folder, before=True)
         given = replace(given, folder=chunks.folder, keep=chunks.put, recall=chunks.get)
         given = replace(given, units=chunks.units)
-    result = item.run(config, given)
+    try:
+        result = item.run(config, given)
+    except RequestError as error:
+        # It will fail again, and what is kept would bar the way of the one that is right.
+        if chunks is not None and not error.may_succeed:
+            chunks.discard()
+        raise
     found = as_json(
         {
             "name": item.name,

@@ -13,6 +13,7 @@ from pmt.cli.options import (
     Finite,
     JsonFile,
     OutDirectory,
+    Overwrite,
     Positive,
     Seed,
     at_most_one,
@@ -35,8 +36,10 @@ def probe(pmt_with):
         device: Device = None,
         json: JsonFile = None,
         out: OutDirectory = None,
+        overwrite: Overwrite = False,
     ):
         """Remember what was given."""
+        del overwrite
         seen.append((alpha, strength, steps, seed, dtype, device, json, out))
 
     run = pmt_with(probe)
@@ -55,6 +58,13 @@ def test_defaults_and_values_arrive(probe, tmp_path):
         (-1e-3, 2.0, 7, 4294967295, "float32", "cpu", target, folder),
     ]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_fault_84_overwrite_without_a_folder(probe, one_sentence):
+    assert probe("--overwrite") == 2
+    assert one_sentence().startswith("--overwrite goes with --out; give the folder")
+    # In any order.
+    assert probe("--overwrite", "--out", "X") == probe("--out", "X", "--overwrite") == 0
 
 
 @pytest.mark.parametrize(

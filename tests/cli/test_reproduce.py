@@ -33,6 +33,10 @@ def test_the_list_names_every_item(tmp_path, capsys):
     rows = json.loads((tmp_path / "list.json").read_text())["list"]
     assert [row["name"] for row in rows] == [item.name for item in (*ITEMS, *LOOPED)]
     assert {row["name"]: row["config"] for row in rows}["figure-2b"]["prompts"] == 100
+    options = {row["name"]: set(row["options"]) for row in rows}
+    assert options["figure-11"] == {"--model", "--order", "--prompts", "--eigen-cache"}
+    assert {"--tokens", "--layer"} < options["figure-2a"] and not options["loop-figure-1"]
+    assert "--layer is for figure-2a, figure-6a, figure-6b, figure-6c\n" in shown
 
 
 def test_every_item_of_a_model_with_shared_weights_into_a_folder(tmp_path, capsys):
@@ -188,6 +192,30 @@ def test_what_no_item_can_help_stops_all_of_them(cause, status, tmp_path, monkey
     monkeypatch.setattr(runs, "run_item", fails)
     assert reproduce("table-1", "figure-13a", "--out", tmp_path / "out") == status
     assert ran == ["table-1"] and "items failed" not in capsys.readouterr().err
+
+
+def test_what_had_failed_is_named_when_the_rest_is_interrupted(tmp_path, monkeypatch, one_sentence):
+    from pmt.experiments import reproduce as runs
+
+    def stops(item, *rest):
+        raise RequestError("no") if item.name == "table-1" else KeyboardInterrupt
+
+    monkeypatch.setattr(runs, "run_item", stops)
+    assert reproduce("table-1", "figure-13a", "figure-13b", "--out", tmp_path / "out") == 3
+    assert one_sentence() == (
+        f"interrupted; 0 of 3 items are in {tmp_path / 'out'}, and the same command goes on from "
+        "there; 1 of 3 items failed; table-1: no"
+    )
+    assert reproduce("table-1", "figure-13a") == 3
+    assert one_sentence() == "interrupted; 1 of 2 items failed; table-1: no"
+
+
+def test_quick_that_changes_nothing_is_said(tmp_path, capsys):
+    assert reproduce("table-1", "--quick") == 0
+    said = "pmt: --quick changes nothing: there is no smaller form of table-1\n"
+    assert capsys.readouterr().err == said
+    assert reproduce("table-1", "figure-13b", "--quick") == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_a_corrected_command_goes_into_the_folder_of_the_one_that_failed(spoilt, tmp_path):

@@ -20,6 +20,7 @@ from pmt.experiments.eigen_cache import Solver
 from pmt.experiments.items import Given, find_items
 from pmt.experiments.reproduce import open_folder, request, run_item, settings
 from pmt.models import from_pretrained, open_layers
+from pmt.parallel.units import Unit
 from tests.experiments.systems import random_stack
 
 ROOT = Path(__file__).parents[2]
@@ -253,6 +254,34 @@ def test_a_repeated_layer_goes_on_at_the_step_that_was_kept(tmp_path, monkeypatc
     assert steps == [f"step {step} of layer 1" for step in range(4, 9)]
 
 
+def test_what_failed_keeps_nothing_and_what_may_succeed_keeps_its_layers(tmp_path):
+    """And what another run keeps in a folder that it took meanwhile is left alone."""
+    (item,) = find_items(["figure-8"])
+
+    def run(cause, taken=False):
+        def fails(config, given):
+            given.keep(1, {"rho": 0.1})
+            if taken:
+                Chunks(out / item.name, {}, overwrite=True).put(2, {"rho": 0.2})
+            raise cause
+
+        failing = dataclasses.replace(item, run=fails)
+        chunks = open_folder(failing, item.quick, Given(), "float64", out, overwrite=False)
+        with pytest.raises(type(cause)):
+            run_item(failing, item.quick, Given(), "float64", chunks, lambda *_: {})
+        return sorted(path.name for path in chunks.folder.rglob("*") if path.is_file())
+
+    wrong = RequestError("the layer matrix F of layer 2 holds nan")
+    stopped = RequestError("cannot read the disk")
+    stopped.__cause__ = OSError(5, "failed")
+    out = tmp_path / "a"
+    for cause in (KeyboardInterrupt(), stopped, wrong):
+        kept = [] if cause is wrong else ["layer-001.json"]
+        assert run(cause) == [*kept, "request.json"]
+    out = tmp_path / "b"
+    assert run(wrong, taken=True) == ["layer-002.json", "request.json"]
+
+
 def test_fault_75_a_folder_answers_one_request(tmp_path):
     first = {"seed": 0, "versions": {"numpy": "1"}}
     chunks = Chunks(tmp_path / "a", first)
@@ -271,6 +300,20 @@ def test_fault_75_a_folder_answers_one_request(tmp_path):
     (tmp_path / "a" / "result.json").write_text("{")
     assert Chunks(tmp_path / "a", first | {"seed": 1}).result is None
     assert json.loads((tmp_path / "a" / "request.json").read_text())["seed"] == 1
+
+
+def test_units_of_two_requests_are_never_mixed(tmp_path):
+    unit, payload = Unit(0, 1), {"rho": np.ones(2)}
+    first = Chunks(tmp_path / "a", {"seed": 0})
+    lost = first.units("layers")
+    lost.put("layers", unit, payload)
+    assert Chunks(tmp_path / "a", {"seed": 0}).units("layers").get("layers", unit) is not None
+    taken = Chunks(tmp_path / "a", {"seed": 1}, overwrite=True).units("layers")
+    # Of a process that still runs, and does not know that the folder is another one's.
+    lost.folder.mkdir(parents=True, exist_ok=True)
+    lost.put("layers", unit, payload)
+    assert taken.get("layers", unit) is None
+    assert first.units("steps").get("layers", unit) is None
 
 
 def test_a_folder_that_holds_a_request_alone_is_free_for_another(tmp_path):
