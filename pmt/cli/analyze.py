@@ -327,10 +327,12 @@ def _write(
     drawn = {
         "spectra": figures.spectra(analysis),
         "alignment": figures.alignment_panels(analysis),
+        "alignment-column": figures.alignment_panels(analysis, column=True),
         "distance": figures.token_distance(analysis),
     }
     if repetition is not None:
         drawn["repetition"] = figures.repetition(repetition)
+        drawn["repetition-column"] = figures.repetition(repetition, column=True)
     for name, figure in drawn.items():
         figures.save(figure, folder, name)
     rows = [dict(_flat("", layer)) for layer in found["layers"]]
