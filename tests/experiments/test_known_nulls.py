@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from pmt.experiments import AnalysisConfig, analyze, count_of_steps, layer_by_layer
+from pmt.experiments import AnalysisConfig, analyze, count_of_steps, layer_run
 from pmt.experiments.eigen_cache import EigenCache
 from pmt.experiments.full_mode import analyze_full
 from pmt.experiments.tokens import random_tokens
@@ -24,13 +24,13 @@ TOKENS = random_tokens(5, 4, 6, 0)
 @pytest.fixture
 def drawn(monkeypatch):
     """Which layers are drawn for, in order: one number a layer."""
-    seen, true = [], layer_by_layer.null_draws
+    seen, true = [], layer_run.null_draws
 
     def null_draws(layer, x, weights, seed, block):
         seen.append(block)
         return true(layer, x, weights, seed, block)
 
-    monkeypatch.setattr(layer_by_layer, "null_draws", null_draws)
+    monkeypatch.setattr(layer_run, "null_draws", null_draws)
     return seen
 
 

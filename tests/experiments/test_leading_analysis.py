@@ -19,7 +19,8 @@ from pmt.experiments import (
     random_tokens,
 )
 from pmt.experiments.eigen_cache import EigenCache, Solver
-from pmt.experiments.layer_by_layer import advance, attention_weights, prepare_layer
+from pmt.experiments.layer_by_layer import advance, prepare_layer
+from pmt.experiments.nulls import attention_weights
 from pmt.experiments.stage import require_states
 from pmt.spectral import accelerator
 from tests.experiments.systems import random_stack, stack_of
@@ -169,7 +170,7 @@ def test_fault_78_prompts_pass_in_halves_where_memory_is_short(stack, whole, mon
             raise jax.errors.JaxRuntimeError(OUT_OF_MEMORY)
         return attention_weights(layer, x, present)
 
-    monkeypatch.setattr("pmt.experiments.layer_by_layer.attention_weights", short)
+    monkeypatch.setattr("pmt.experiments.layer_run.attention_weights", short)
     solver = Solver()
     result = analyze(stack, SMALL, solver=solver)
     # The second layer knows; nothing is solved twice.

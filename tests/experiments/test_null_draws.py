@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pmt.experiments import AnalysisConfig, analyze, layer_by_layer, null_draws, passage
+from pmt.experiments import AnalysisConfig, analyze, layer_run, null_draws, passage
 from pmt.experiments.null_draws import DeviceDraws, HostDraws
 from pmt.experiments.nulls import (
     attention_weights,
@@ -80,7 +80,7 @@ def test_draws_that_nobody_waits_for_are_not_at_work():
 def test_an_analysis_on_a_device_has_the_numbers_of_the_host(monkeypatch):
     stack, config = random_stack(biases=True), AnalysisConfig(prompts=4, tokens=3, draws=2)
     host = analyze(stack, config)
-    monkeypatch.setattr(layer_by_layer, "null_draws", DeviceDraws)
+    monkeypatch.setattr(layer_run, "null_draws", DeviceDraws)
     monkeypatch.setattr(passage, "on_host", lambda x: False)
     device = analyze(stack, config)
     for one, other in zip(host.layers, device.layers, strict=True):
