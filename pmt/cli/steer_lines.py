@@ -7,11 +7,14 @@ if TYPE_CHECKING:
 
     from pmt.experiments.collateral import Cost
     from pmt.experiments.steer import Steering
+    from pmt.steering import Preimage, Reach
 
 # A requested alignment that is missed by more was not reached.
 NEAR_ENOUGH = 0.02
 # Beyond this tangent a first order in 1/c says nothing.
 _FIRST_ORDER = 0.3
+# A multiple of the target that is smaller is none.
+_NOTHING = 1e-9
 
 
 def screen_parts(result: "Steering", source: str) -> list["str | Table"]:
@@ -118,15 +121,48 @@ def _preimage(result: "Steering") -> list[str]:
     found = result.preimage
     if found is None:
         return []
-    verdict = "a preimage was found" if found.found else "no preimage was found"
     bound = "unknown" if found.bound is None else f"{found.bound:.3g}"
     holds = "holds" if found.condition_holds else "is not shown"
     return [
-        f"pre-compensation: {verdict}; the rest of the layer maps the best direction to the target "
-        f"with cosine {found.cosine:.4f} (residual {found.residual:.2e}), the target itself with "
-        f"{found.plain:.4f}, and the opposite of the best with {found.opposite:.4f}",
+        f"pre-compensation: {_verdict(found)}; the rest of the layer maps the best direction that "
+        f"was found to the target with cosine {found.cosine:.4f} (residual {found.residual:.2e}), "
+        f"the target itself with {found.plain:.4f}, and the opposite of the best with "
+        f"{found.opposite:.4f}",
         f"the sufficient condition |FFN(x)| < |x| {holds} (upper bound of the ratio: {bound})",
     ]
+
+
+def _verdict(found: "Preimage") -> str:
+    if found.found:
+        return "a preimage was found"
+    norm = found.reach
+    if norm is None:
+        return "no preimage was found"
+    nearest = f"its outputs come to the target with a cosine of at most {norm.cosine:.4f}"
+    if norm.excluded:
+        return f"no preimage exists, since the last norm {_forbids(norm)}; {nearest}"
+    # With two zero gains any larger variance does too.
+    if norm.variance is None or norm.seen is None or norm.silent > 1:
+        return "no preimage was found, and the last norm does not forbid one"
+    return (
+        f"no preimage was found; the last norm gives the target only where the state before it has "
+        f"the variance {norm.variance:.3g}, and on these texts it has {norm.seen:.3g} or more, "
+        f"where {nearest}"
+    )
+
+
+def _forbids(norm: "Reach") -> str:
+    if norm.silent_share > 0 and (norm.factor is None or norm.factor < _NOTHING):
+        many = "a gain of zero" if norm.silent == 1 else f"{norm.silent} gains of zero"
+        return f"has {many}, in whose entries {norm.silent_share:.2g} of the target's length lies"
+    if norm.factor is None:
+        return "gives no multiple of the target"
+    if norm.factor <= 0:
+        return f"gives no multiple of the target but one that is negative ({norm.factor:.3g})"
+    return (
+        f"gives the target only for normed entries of mean square {norm.mean_square:.3g}, and "
+        "theirs is below 1"
+    )
 
 
 def _curve(result: "Steering") -> list[str]:

@@ -6,9 +6,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float
 
+from pmt.models.norm import LayerNorm
 from pmt.models.partial import is_pre_norm
-from pmt.steering import Attended, Preimage, design, precompensate
+from pmt.steering import Attended, Preimage, Reach, design, precompensate, reach
 
 # In post-norm models the state is normed first, so that only its direction matters when it is long.
 _LONG = 1e4
@@ -69,10 +72,43 @@ def feed_forward_bound(model: Any, index: int, size: float) -> float | None:
     return float(largest / length) if length > 0 else None
 
 
+def last_norm_reach(model: Any, index: int, target: np.ndarray, attended: Attended) -> Reach | None:
+    """How near the norm that ends the layer comes to the target: `pmt.steering.reach`.
+
+    Compared with the inputs that it has on the tokens without an edit. None in pre-norm models,
+    whose layers end in a sum and not in a norm, and for norms that do not subtract a mean.
+
+    Args:
+      model: a ``Transformer``.
+      index: of the layer, from 0.
+      target: ``(d,)``.
+      attended: the tokens.
+    """
+    block = model.layer(index)
+    if is_pre_norm(model) or not isinstance(block.mlp_norm, LayerNorm):
+        return None
+    plain = jnp.asarray(attended.plain[attended.present], model.token_table.dtype)
+    return reach(
+        np.asarray(block.mlp_norm.scale[...]),
+        np.asarray(block.mlp_norm.bias[...]),
+        block.mlp_norm.epsilon,
+        target,
+        inputs=np.asarray(_before_last_norm(block, plain)),
+    )
+
+
+@nnx.jit
+def _before_last_norm(block: Any, x: Float[Array, "n d"]) -> Float[Array, "n d"]:
+    u = block.attention_norm(x)
+    return u + block.mlp(u)
+
+
 def compensate(
     model: Any, index: int, target: np.ndarray, attended: Attended, config: Any, read: Any
 ) -> Preimage:
     """The direction that the rest of the layer maps to the target: `pmt.steering.precompensate`.
+
+    In post-norm models with what the last norm allows at all, by `last_norm_reach`.
 
     The length of the steered state, which matters in pre-norm models, is that of the edit towards
     the target itself: the median of c |kappa_i|, with c for an alignment of 0.99 after the
@@ -94,4 +130,5 @@ def compensate(
         dtype=str(np.dtype(model.token_table.dtype)),
         seed=config.seed,
         bound=feed_forward_bound(model, index, size),
+        reach=last_norm_reach(model, index, target, attended),
     )

@@ -101,7 +101,11 @@ def _tokens(response: Response, c: float) -> dict[str, Any]:
 
 def _preimage(found: Preimage) -> dict[str, Any]:
     shown = {name: value for name, value in vars(found).items() if name != "direction"}
-    return shown | {"condition_holds": found.condition_holds}
+    return shown | {
+        "condition_holds": found.condition_holds,
+        "excluded": found.excluded,
+        "reach": None if found.reach is None else vars(found.reach).copy(),
+    }
 
 
 def _panel(panel: Panel) -> dict[str, Any]:

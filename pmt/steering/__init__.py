@@ -2,6 +2,7 @@
 
 from pmt.steering.design import design, leading_eigenvalue, unit
 from pmt.steering.edit import Cast, Edit, add_rank_one, apply, side_by_side
+from pmt.steering.norm_range import Reach, reach
 from pmt.steering.preimage import Preimage, precompensate
 from pmt.steering.response import Attended, Response, attend, predicted_error
 
@@ -10,6 +11,7 @@ __all__ = [
     "Cast",
     "Edit",
     "Preimage",
+    "Reach",
     "Response",
     "add_rank_one",
     "apply",
@@ -18,6 +20,7 @@ __all__ = [
     "leading_eigenvalue",
     "precompensate",
     "predicted_error",
+    "reach",
     "side_by_side",
     "unit",
 ]

@@ -4,7 +4,9 @@ Sec. 5 of arXiv 2605.25619 steers towards v = phi⁻¹(w), with phi what the fee
 norms do to a token's direction. phi need not be onto, however wide the block is: with
 FFN(x) = -x + relu(x) + relu(-x) the image of normalize(x + FFN(x)) is the positive orthant. It is
 onto if x + t FFN(x) is not zero for |x| = 1 and t in [0, 1], for instance if |FFN| < 1 there
-(degree one). And it is not odd: phi(-v) is not -w, so the tokens' sign must be fixed too.
+(degree one). Where phi ends in an affine layer norm, as in BERT, that norm alone forbids nearly
+every direction: `pmt.steering.norm_range` decides it. And phi is not odd: phi(-v) is not -w, so
+the tokens' sign must be fixed too.
 """
 
 from collections.abc import Callable
@@ -19,6 +21,7 @@ from pmt import sphere
 from pmt.errors import RequestError
 from pmt.numerics import epsilon
 from pmt.steering.design import unit
+from pmt.steering.norm_range import Reach
 
 # Steps from one start; towards a preimage the convergence is quadratic and takes a few.
 _STEPS = 50
@@ -35,13 +38,15 @@ class Preimage:
       cosine: cos(phi(v), w).
       residual: |phi(v)/|phi(v)| - w|; 0 for a preimage, 2 at most.
       found: whether the residual is rounding. If not, no preimage was found from any start, which
-        proves nothing by itself; see ``condition_holds``.
+        proves nothing by itself; see ``condition_holds`` and ``excluded``.
       opposite: cos(phi(-v), w): what tokens on the wrong side get; -1 only for an odd phi.
       plain: cos(phi(w), w): without pre-compensation.
       evaluations: of phi, in all starts together.
       starts: how many starts were used.
       bound: the upper bound of |FFN(x)| / |x| that was given, or None.
       dtype: that phi was computed in.
+      reach: how near the norm that phi ends in comes to the target, whatever it is given; None
+        where it ends in none.
     """
 
     direction: np.ndarray
@@ -54,13 +59,20 @@ class Preimage:
     starts: int
     bound: float | None
     dtype: str
+    reach: Reach | None
+
+    @property
+    def excluded(self) -> bool:
+        """Whether it is certain that there is no preimage, since no output of the norm is one."""
+        return self.reach is not None and self.reach.excluded
 
     @property
     def condition_holds(self) -> bool | None:
         """True where |FFN(x)| < |x|, so that N(x + FFN(x)) is onto with N the l2 norm; else None.
 
-        An upper bound above 1 disproves nothing. With gains and biases in the norms, as in real
-        models, even True is no proof.
+        An upper bound above 1 disproves nothing. In pre-norm models, where phi(x) is x + FFN(x) at
+        one length of x, True proves that there is a preimage. Where phi ends in a norm with gain
+        and bias it proves nothing; there see ``excluded``.
         """
         return True if self.bound is not None and self.bound < 1 else None
 
@@ -73,6 +85,7 @@ def precompensate(
     starts: int = 3,
     seed: int = 0,
     bound: float | None = None,
+    reach: Reach | None = None,
 ) -> Preimage:
     """The v with phi(v) || w, by nonlinear least squares (`scipy.optimize.least_squares`).
 
@@ -88,6 +101,7 @@ def precompensate(
       seed: of the random ones.
       bound: an upper bound of |FFN(x)| / |x| if there is one, for the record; where phi(x) is
         exactly N(x + FFN(x)) with the l2 norm, one below 1 proves that there is a preimage.
+      reach: of the norm that phi ends in (`pmt.steering.reach`), for the record.
 
     Raises:
       RequestError: a target that is no direction, fewer than one start, a phi that is not finite
@@ -151,4 +165,5 @@ def precompensate(
         starts=used,
         bound=None if bound is None else float(bound),
         dtype=str(np.dtype(dtype)),
+        reach=reach,
     )

@@ -91,7 +91,7 @@ def test_with_the_mean_token_read_vector_all_tokens_have_the_same_sign(minilm, t
 @pytest.mark.long
 def test_in_full_mode_a_fitted_read_vector_and_pre_compensation(minilm, text):
     """The mean does not fix the signs there, where value biases count; the fit does. The last
-    norm's image is thin, so the target has no exact preimage, and a better aim all the same.
+    norm cannot give the target, so there is no exact preimage, and a better aim all the same.
     """
     ocean = directions.from_token(minilm, " ocean")
     assert "'ocean'" in ocean.source
@@ -111,6 +111,9 @@ def test_in_full_mode_a_fitted_read_vector_and_pre_compensation(minilm, text):
     found = aimed.preimage
     assert not found.found and found.cosine > 0.99 > found.plain
     assert found.condition_holds is None
+    # Two gains of its last norm are nothing, so that what it has there is, too.
+    assert found.excluded and found.reach.silent == 2
+    assert found.cosine < found.reach.cosine < found.cosine + 1e-3
     # At equal alignment the edit keeps the order of the similarities better than addition.
     this, none = aimed.costs[:2]
     assert (none.similarity_change, this.method) == (0.0, "edit")
