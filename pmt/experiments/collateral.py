@@ -18,6 +18,7 @@ from pmt.errors import RequestError
 from pmt.models import Tokens
 from pmt.models.partial import is_pre_norm, read_out, run_layers
 from pmt.numerics import AnyArray
+from pmt.steering import OutOfRange
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class Readout:
         if not bool(jnp.isfinite(after).all()):
             raise RequestError(
                 f"with {method} at {dose:.3g} the model's output is not finite; give a smaller "
-                "strength, or --dtype float64"
+                f"strength{or_more_digits(after.dtype)}"
             )
         if self.causal:
             kl, loss = (
@@ -136,7 +137,7 @@ def run_within_range(
       start, stop: as for `pmt.models.partial.run_layers`.
 
     Raises:
-      RequestError: a larger state, or one that is not finite.
+      OutOfRange: a larger state, or one that is not finite.
     """
     states = run_layers(model, x, present, start, stop)
     entering = [jnp.asarray(x), *states]
@@ -156,11 +157,16 @@ def _require_squares(state: Float[Array, "batch n d"], layer: int) -> None:
     most = float(np.sqrt(float(jnp.finfo(state.dtype).max) / state.shape[-1]))
     # Written so that NaN is refused too.
     if not largest <= most:
-        raise RequestError(
+        raise OutOfRange(
             f"the states at layer {layer} have entries of up to {largest:.3g}, and above "
             f"{most:.3g} the squares that a norm sums overflow {state.dtype}; give a smaller "
-            "strength, or --dtype float64"
+            f"strength{or_more_digits(state.dtype)}"
         )
+
+
+def or_more_digits(dtype: Any) -> str:
+    """The other way out of an overflow, where there is one."""
+    return "" if dtype == jnp.float64 else ", or --dtype float64"
 
 
 @nnx.jit

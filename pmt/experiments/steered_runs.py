@@ -7,7 +7,7 @@ import numpy as np
 
 from pmt.dynamics import MultiHead
 from pmt.errors import RequestError
-from pmt.experiments.collateral import run_within_range
+from pmt.experiments.collateral import or_more_digits, run_within_range
 from pmt.experiments.dose_response import Curve, dose_response
 from pmt.experiments.layer_by_layer import advance, prepare_layer
 from pmt.experiments.tokens import prepare_tokens, random_tokens
@@ -15,7 +15,7 @@ from pmt.models import Tokens
 from pmt.models.editing import steered
 from pmt.models.partial import attention_input, embed, run_layers
 from pmt.spectral import layer_matrix
-from pmt.steering import Attended, Edit, apply, attend, design
+from pmt.steering import Attended, Edit, OutOfRange, apply, attend, design
 
 
 class StrippedRun:
@@ -182,13 +182,22 @@ class FullRun:
         del edit, stored, doses
 
     def _strength(self, edit: Edit, target: np.ndarray, alignment: float) -> float:
-        """The c at which the states that leave the layer have the alignment, by bisection."""
+        """The c at which the states that leave the layer have the alignment, by bisection.
+
+        A strength at which a state overflows is too large, as one beyond the alignment is.
+        """
         if not 0.0 < alignment < 1.0:
             raise RequestError(f"the requested alignment is {alignment}; it must be in (0, 1)")
 
         def measured(c: float) -> float:
             found = np.abs(self.cosines(edit.at(c), None, target))
             return float(found[self.present].mean())
+
+        def within_range(c: float) -> float | None:
+            try:
+                return measured(c)
+            except OutOfRange:
+                return None
 
         start = measured(0.0)
         if alignment <= start:
@@ -198,26 +207,37 @@ class FullRun:
             )
         response: Any = edit.response
         scale = response.strength(response.alignment(0.0) / 2 + response.limit / 2)
+        missed = (
+            f"no strength reaches the mean alignment {alignment:.4g} after the layer's "
+            "feed-forward block and norms; the states reach"
+        )
         low, best = 0.0, start
-        for high in scale * np.geomspace(1e-2, 1e4, 25):
-            reached = measured(float(high))
-            best = max(best, reached)
-            if reached >= alignment:
+        for high in map(float, scale * np.geomspace(1e-2, 1e4, 25)):
+            reached = within_range(high)
+            if reached is None or reached >= alignment:
                 break
-            low = float(high)
+            low, best = high, max(best, reached)
         else:
             raise RequestError(
-                f"no strength reaches the mean alignment {alignment:.4g} after the layer's "
-                f"feed-forward block and norms; the states reach {best:.4g}: ask for less, "
-                "pre-compensate, or choose the read vector 'fit'"
+                f"{missed} {best:.4g}: ask for less, pre-compensate, or choose the read vector "
+                "'fit'"
             )
-        top = float(high)
         for _ in range(24):
-            middle = (low + top) / 2
-            low, top = (middle, top) if measured(middle) < alignment else (low, middle)
-            if top - low <= 1e-4 * top:
+            middle = (low + high) / 2
+            found = within_range(middle)
+            if found is None or found >= alignment:
+                high, reached = middle, found
+            else:
+                low, best = middle, max(best, found)
+            if high - low <= 1e-4 * high:
                 break
-        return top
+        if reached is None:
+            dtype = self.model.token_table.dtype
+            raise RequestError(
+                f"{missed} {best:.4g}, and overflow {dtype} beyond c = {low:.3g}: ask for less"
+                f"{or_more_digits(dtype)}"
+            )
+        return high
 
 
 def _matrices(model: Any, index: int, edit: Edit | None, stored: np.dtype) -> list[np.ndarray]:

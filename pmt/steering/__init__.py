@@ -1,7 +1,7 @@
 """Steering: a rank-one edit of a layer's output weights that turns its tokens to a direction."""
 
 from pmt.steering.design import design, leading_eigenvalue, unit
-from pmt.steering.edit import Cast, Edit, add_rank_one, apply, side_by_side
+from pmt.steering.edit import Cast, Edit, OutOfRange, add_rank_one, apply, side_by_side
 from pmt.steering.norm_range import Reach, reach
 from pmt.steering.preimage import Preimage, precompensate
 from pmt.steering.response import Attended, Response, attend, predicted_error
@@ -10,6 +10,7 @@ __all__ = [
     "Attended",
     "Cast",
     "Edit",
+    "OutOfRange",
     "Preimage",
     "Reach",
     "Response",

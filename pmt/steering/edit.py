@@ -11,6 +11,10 @@ from pmt.errors import RequestError
 from pmt.steering.response import Response
 
 
+class OutOfRange(RequestError):
+    """Weights or states that their dtype cannot hold: a smaller strength may do."""
+
+
 @dataclass(frozen=True)
 class Cast:
     """What rounding the edited weights to their dtype does.
@@ -140,7 +144,7 @@ def add_rank_one(
       dtype: of the result; that of ``weights`` if None.
 
     Raises:
-      RequestError: an entry that is not finite in that dtype.
+      OutOfRange: an entry that is not finite in that dtype.
     """
     wanted = weights.dtype if dtype is None else np.dtype(dtype)
     if strength == 0:
@@ -149,7 +153,7 @@ def add_rank_one(
         exact = weights.astype(np.float64) + (strength * w)[:, None] * a[None, :]
         rounded = exact.astype(wanted)
     if not np.isfinite(np.asarray(rounded, np.float64)).all():
-        raise RequestError(
+        raise OutOfRange(
             f"the strength c = {strength:.3g} makes output weights as large as "
             f"{np.max(np.abs(exact)):.3g}, which {wanted} cannot hold; give a smaller one"
         )

@@ -11,7 +11,7 @@ from pmt.experiments.steered_runs import FullRun
 from pmt.models import Tokens, from_pretrained
 from pmt.models.editing import steered
 from pmt.steering import unit
-from tests.models.conftest import DATA
+from tests.models.conftest import DATA, Tiny
 
 
 def some_text(model, batch=3, n=4):
@@ -101,3 +101,34 @@ def test_differences_are_those_of_whole_texts():
     assert np.linalg.norm(one - other) > 1e-4 * np.linalg.norm(one)
     with pytest.raises(RequestError, match="has 602 tokens; this model takes at most 512"):
         directions.from_difference(model, 0, ["A day."], ["sea " * 600])
+
+
+def test_fault_62_an_alignment_is_looked_for_below_where_states_overflow(tmp_path):
+    """The residual stream is so long that the grid of strengths steps over what can be held."""
+    size = 3e17
+    tiny = Tiny(tmp_path / "long", "gpt2-inverse")
+    tiny.tensors(lambda found: found | {k: size * v for k, v in found.items() if "wpe" in k})
+    model = from_pretrained(tiny.folder)
+    wide = from_pretrained(tiny.folder, dtype="float64")
+    d = model.dimensions.d
+    w = unit("w", np.random.default_rng(3).normal(size=d), d)
+
+    def found(each, alignment):
+        run = FullRun(each, 0, some_text(each))
+        edit = run.design(w, w, SteerConfig(alignment=alignment), "fit")
+        return edit.strength, np.abs(run.cosines(edit, None, w)[run.present]).mean()
+
+    with pytest.raises(RequestError, match="the states reach .* overflow float32 beyond c") as no:
+        found(model, 0.9999)
+    assert "no strength reaches the mean alignment 0.9999 after" in str(no.value)
+    assert str(no.value).endswith("ask for less, or --dtype float64")
+    reached, beyond = (
+        float(str(no.value).split(name)[1].split(end)[0])
+        for name, end in (("the states reach ", ","), ("beyond c = ", ":"))
+    )
+    # Between the last strength of the grid that can be held and the first that cannot.
+    near = 0.999 * reached
+    strength, measured = found(model, near)
+    assert 0.5 * beyond < strength < beyond and abs(measured - near) < 1e-3
+    np.testing.assert_allclose(found(wide, near), (strength, measured), rtol=1e-2)
+    assert found(wide, 0.5 + reached / 2)[0] > beyond
