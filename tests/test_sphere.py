@@ -32,6 +32,26 @@ def test_norm_survives_extreme_scales():
         assert_close(sphere.norm(y) / scale, jnp.array(1.25, y.dtype))
 
 
+@pytest.mark.float32
+@pytest.mark.parametrize("part", [0.24, 0.26, 0.7, 1.0])
+def test_what_has_a_subnormal_reciprocal_is_normalized_too(part):
+    """Above a quarter of the largest number 1 / y is subnormal, and devices take it for zero."""
+    largest = jnp.finfo(jnp.result_type(float)).max * part
+    y = largest * jnp.array([0.6, -1.0, 1e-3])
+    unit = np.array([0.6, -1.0, 1e-3]) / np.linalg.norm([0.6, -1.0, 1e-3])
+    assert_close(jax.jit(sphere.normalize)(y), unit.astype(y.dtype), entrywise=True)
+    assert_close(jax.grad(sphere.norm)(y), unit.astype(y.dtype), entrywise=True)
+    length = float(largest) / 2 * np.linalg.norm([0.6, -1.0, 1e-3])
+    assert_close(sphere.norm(y / 2), np.asarray(length, y.dtype))
+
+
+@pytest.mark.float32
+def test_an_infinite_vector_is_not_normalized():
+    y = jnp.array([jnp.inf, 1.0])
+    assert not np.isfinite(np.asarray(sphere.normalize(y))).all()
+    assert sphere.norm(y) == jnp.inf
+
+
 def test_subnormal_vector_counts_as_zero():
     """Fault 56: devices flush subnormals; a direction read off them would depend on the device."""
     y = jnp.array([5e-324, 1e-310, 0.0])

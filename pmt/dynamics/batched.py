@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from pmt import attention
+from pmt import attention, sphere
 from pmt.dynamics.outcome import Outcome
 from pmt.dynamics.systems import MultiHead, Oja, SingleHead
 
@@ -105,11 +105,12 @@ def _careful(
     formulation: Formulation, x: State, y: State, length: State, usual: Bool[Array, "_ _ _"]
 ) -> tuple[State, Int[Array, " batch"]]:
     largest = formulation.largest(jnp.abs(y))
-    quotient = y / largest
+    scale = sphere.scale_of(largest)
+    quotient = y / scale
     root = jnp.sqrt(formulation.total(quotient * quotient))
     floor = 8 * jnp.finfo(x.dtype).eps * (1.0 + formulation.largest(jnp.abs(y - x)))
     # Written so that 0/0, a token without any length left, is a cancellation too.
-    cancelled = jnp.where(largest * root > floor, Outcome.DONE, Outcome.CANCELLED)
+    cancelled = jnp.where(scale * root > floor, Outcome.DONE, Outcome.CANCELLED)
     code = jnp.where(jnp.isfinite(largest), cancelled, Outcome.NONFINITE)
     code = formulation.over_tokens(code.astype(jnp.int32))
     # As in the quick way where that is possible: no start depends on its neighbours.

@@ -98,6 +98,26 @@ def test_a_start_that_overflows_stays_where_it_was():
     np.testing.assert_array_equal(run.x, x)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", [(40, 3, 2), (2, 60, 30)])
+def test_a_step_size_near_the_largest_number_is_a_power_step(shape, dtype):
+    """Fault 64: neither a cancellation nor an overflow, in both formulations."""
+    x = tokens(*shape).astype(dtype)
+    value = jnp.diag(jnp.linspace(1.0, 0.5, shape[-1], dtype=dtype))
+    # Means of unit tokens have no entry above 1.
+    system = Oja(value, alpha=jnp.asarray(jnp.finfo(dtype).max, dtype))
+    run = simulate(system, x, 1, keep="last", observables={})
+    assert (np.asarray(run.result) == Outcome.DONE).all()
+    mean = np.asarray(x, np.float64).mean(axis=1, keepdims=True) @ np.asarray(value, np.float64)
+    expected = np.broadcast_to(mean / np.linalg.norm(mean, axis=-1, keepdims=True), shape)
+    assert_close(run.x, expected.astype(dtype), size=shape[1])
+    single = simulate(system, x[0], 1)
+    assert single.result == Outcome.DONE
+    assert_close(single.x[1], run.x[0], size=shape[1])
+    beyond = simulate(Oja(1000 * value, alpha=system.alpha), x, 1, keep="last", observables={})
+    assert (np.asarray(beyond.result) == Outcome.NONFINITE).any()
+
+
 def test_equilibria_of_many_starts_and_their_codes_are_the_plain_ones():
     """V = diag(1, −3) beyond alpha = 1 ends in a 2-cycle: not from v_1, and late from near v_1."""
     system = Oja(jnp.diag(jnp.array([1.0, -3.0])), alpha=1.2)
