@@ -60,7 +60,14 @@ def from_token(model: Any, text: str) -> Direction:
     if not text:
         raise RequestError("the text is empty; give one token, such as ' ocean'")
     tokenizer = Tokenizer(model.checkpoint)
-    ids = tokenizer([text], special_tokens=False).ids[0]
+    try:
+        ids = tokenizer([text], special_tokens=False).ids[0]
+    except RequestError as error:
+        # Of one text that is not empty it can only say so.
+        raise RequestError(
+            f"{text!r} has no token of its own in the model's vocabulary; give one token, such as "
+            "' ocean', or a vector file"
+        ) from error
     spelled = [tokenizer.text(int(token)) for token in ids]
     if len(ids) != 1:
         raise RequestError(

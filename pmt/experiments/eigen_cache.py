@@ -213,12 +213,13 @@ class EigenCache(Solver):
 
     def recall(self, name: str) -> str | None:
         """As of the class above."""
-        found: str | None = self._read(Path(name), lambda kept: str(kept["text"]))[0]
+        found: str | None = self._read(Path(name), _text)[0]
         return found
 
     def keep(self, name: str, text: str) -> None:
-        """As of the class above."""
-        self._write(Path(name), {"text": np.array(text)})
+        """As of the class above; a file that the system does not let us read is left."""
+        if self._read(Path(name), _text)[1]:
+            self._write(Path(name), {"text": np.array(text)})
 
     def _where(self) -> tuple[str, ...]:
         """What names the solver in a file's name; nothing for LAPACK."""
@@ -303,6 +304,10 @@ def user_cache(*, accelerator: Any = None) -> Solver:
         return Solver(accelerator=accelerator)
     folder = base / "pmt" / "eigen"
     return EigenCache(folder, limit=_MOST_BYTES, optional=True, accelerator=accelerator)
+
+
+def _text(kept: Mapping[str, np.ndarray]) -> str:
+    return str(kept["text"])
 
 
 def _trim(folder: Path, limit: int) -> None:

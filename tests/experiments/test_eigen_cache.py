@@ -2,6 +2,7 @@
 
 import errno
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -59,6 +60,17 @@ def test_the_key_of_the_cache_is_honest(tmp_path, monkeypatch):
         patch.setattr(np, "load", _failing_disk)
         assert cache.principal(matrix, "real", 1.0).order == "real" and cache.solved == 8
     assert path.stat().st_mtime_ns == before.st_mtime_ns and path.stat().st_ino == before.st_ino
+    name = cache.name((matrix,), "a text")
+    cache.keep(name, "first")
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "load", _failing_disk)
+        assert cache.recall(name) is None
+        cache.keep(name, "second")
+    assert cache.recall(name) == "first"
+    Path(name).write_bytes(b"damaged")
+    assert cache.recall(name) is None
+    cache.keep(name, "second")
+    assert cache.recall(name) == "second"
     u = cache.left_singular(matrix)
     assert u.tobytes() == cache.left_singular(matrix).tobytes() and cache.solved == 9
     np.testing.assert_allclose(matrix @ matrix.T @ u, np.linalg.norm(matrix, 2) ** 2 * u)
