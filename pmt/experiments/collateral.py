@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from pmt.errors import RequestError
 from pmt.models import Tokens
-from pmt.models.partial import is_pre_norm, read_out, run_layers
+from pmt.models.partial import _after_attention, is_pre_norm, read_out, run_layers
 from pmt.numerics import AnyArray
 from pmt.steering import OutOfRange
 
@@ -139,21 +139,21 @@ def run_within_range(
     Raises:
       OutOfRange: a larger state, or one that is not finite.
     """
-    states = run_layers(model, x, present, start, stop)
-    entering = [jnp.asarray(x), *states]
     if is_pre_norm(model):
-        for layer, state in enumerate(entering, start):
-            _require_squares(state, layer)
-    else:
-        there = jnp.asarray(present)
-        for index in range(start, stop):
-            attended = _attended(model.layer(index), entering[index - start], there)
-            _require_squares(attended, index + 1)
+        states = run_layers(model, x, present, start, stop)
+        for layer, state in enumerate([jnp.asarray(x), *states], start):
+            _require_squares(jnp.max(jnp.abs(state)), state, layer)
+        return states
+    there, state, states = jnp.asarray(present), jnp.asarray(x), []
+    for index in range(start, stop):
+        state, largest = _apply_and_measure(model.layer(index), state, there)
+        _require_squares(largest, state, index + 1)
+        states.append(state)
     return states
 
 
-def _require_squares(state: Float[Array, "batch n d"], layer: int) -> None:
-    largest = float(jnp.max(jnp.abs(state)))
+def _require_squares(entry: Float[Array, ""], state: Float[Array, "batch n d"], layer: int) -> None:
+    largest = float(entry)
     most = float(np.sqrt(float(jnp.finfo(state.dtype).max) / state.shape[-1]))
     # Written so that NaN is refused too.
     if not largest <= most:
@@ -170,11 +170,12 @@ def or_more_digits(dtype: Any) -> str:
 
 
 @nnx.jit
-def _attended(
+def _apply_and_measure(
     block: Any, x: Float[Array, "batch n d"], present: Bool[Array, "batch n"]
-) -> Float[Array, "batch n d"]:
-    """What the first norm of post-norm blocks reads."""
-    return jax.vmap(lambda text, there: text + block.attention(text, there))(x, present)
+) -> tuple[Float[Array, "batch n d"], Float[Array, ""]]:
+    """The next states after a post-norm block, and the largest entry that its first norm reads."""
+    update = jax.vmap(lambda text, there: block.attention(text, there))(x, present)
+    return _after_attention(block, x, update), jnp.max(jnp.abs(x + update))
 
 
 @jax.jit

@@ -5,11 +5,12 @@ import pytest
 
 from pmt.errors import RequestError
 from pmt.experiments import directions
-from pmt.experiments.collateral import Readout
+from pmt.experiments.collateral import Readout, run_within_range
 from pmt.experiments.steer import SteerConfig
 from pmt.experiments.steered_runs import FullRun
 from pmt.models import Tokens, from_pretrained
 from pmt.models.editing import steered
+from pmt.models.partial import embed, run_layers
 from pmt.steering import unit
 from tests.models.conftest import DATA, Tiny
 
@@ -59,6 +60,16 @@ def test_fault_62_a_strength_is_refused_where_squares_overflow_and_right_below(n
     assert [each[:2] for each in refused] == [("float32", c) for c in (1e22, 1e28, -1e35)]
     for *_, message in refused:
         assert "overflow float32; give a smaller strength, or --dtype float64" in message
+
+
+@pytest.mark.parametrize("name", ["gpt2-inverse", "bert-tanh", "distilbert-learned"])
+def test_states_whose_range_is_checked_are_those_of_the_model(name):
+    model = from_pretrained(DATA / name)
+    text = some_text(model)
+    x, depth = embed(model, text), len(model.schedule)
+    checked = run_within_range(model, x, text.present, 0, depth)
+    for one, other in zip(checked, run_layers(model, x, text.present, 0, depth), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
 
 
 def test_an_addition_whose_squares_overflow_is_refused():
