@@ -10,17 +10,17 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 from pmt.dynamics import MultiHead
 from pmt.experiments.nulls import attention_weights
-from pmt.experiments.tokens import prepare_tokens, random_tokens
 from pmt.spectral import Spectrum
 from pmt.spectral.increments import law, plane_law
 
 # Weights that differ by no more than so many roundings of 1 are the same.
 _ROUNDINGS = 8
-# Prompts whose attention is looked at.
-_LOOKED_AT = 32
+# Attention weights that are looked at, at most: 64 MB of them in float32.
+_LOOKED_AT = 2**24
 
 # Why it does not apply.
 GIVEN = "the tokens were given, and are not known to be uniform on the sphere"
@@ -75,22 +75,25 @@ class Prospect:
         return FirstOrder(self.alpha * float(slope), self.spread, None)
 
 
-def look(layer: MultiHead, *, alpha: float, n: int, seed: int, reason: str | None) -> Prospect:
-    """Whether the law applies to layer 1 on ``n`` uniform tokens.
+def look(
+    layer: MultiHead, x: Float[Array, "prompts n d"], *, alpha: float, reason: str | None
+) -> Prospect:
+    """Whether the law applies to layer 1 on uniform tokens.
 
-    Whether the weights depend on the tokens is seen from those of some random prompts and of the
-    same prompts with their tokens in another order, head by head and pair by pair.
+    Whether the weights depend on the tokens is seen from those of the prompts, or of some of very
+    many, and of the same prompts with their tokens in another order, head by head and pair by pair.
 
     Args:
       layer: the first one.
+      x: the tokens.
       alpha: step size.
-      n, seed: of the random tokens.
       reason: why it does not apply whatever the layer is, such as ``GIVEN``; None where it may.
     """
     if reason is not None:
         return Prospect(alpha, None, reason)
-    d, dtype = layer.query.shape[-1], layer.query.dtype
-    x = prepare_tokens(random_tokens(_LOOKED_AT, n, d, seed), d, dtype)
+    heads, dtype, n = len(layer.query), layer.query.dtype, x.shape[1]
+    # All of them where that is possible, since null models compile the same for these.
+    x = x[: max(1, _LOOKED_AT // (heads * n * n))]
     # (prompts, h, n, n)
     both = [attention_weights(layer, each, None) for each in (x, jnp.roll(x, 1, axis=1))]
     weights = np.concatenate([np.asarray(each, np.float64) for each in both])

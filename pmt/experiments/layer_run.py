@@ -112,18 +112,18 @@ class LayerRun:
             for draws in zip(*(p.rotated for p in parts), strict=True)
         ]
         has = {"biases": layer.has_biases, "rotary": layer.rotary is not None}
-        prospect = self._prospect(layer, x.shape[1]) if index == 0 else None
+        prospect = self._prospect(layer, x) if index == 0 else None
         heads = layer.query.shape[0]
         self._ahead.after(partial(self._measure, passage, known, prospect, heads, **has))
         if done := (not first) + (not new) * self._config.draws_of("gaussian"):
             self._progress(done)
 
-    def _prospect(self, layer: MultiHead, n: int) -> Prospect:
+    def _prospect(self, layer: MultiHead, x: jax.Array) -> Prospect:
         """What the first layer says of the first-order law."""
-        config, reason = self._config, None if self._uniform else GIVEN
+        reason = None if self._uniform else GIVEN
         if self._stage.mode == "full":
             reason = WHOLE
-        return look(layer, alpha=config.alpha, n=n, seed=config.seed, reason=reason)
+        return look(layer, x, alpha=self._config.alpha, reason=reason)
 
     def measured(self) -> Iterator[tuple[Unit, Payload]]:
         """What has been measured since it was last asked for."""
