@@ -7,12 +7,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.legend_handler import HandlerTuple
 from matplotlib.lines import Line2D
-from matplotlib.patches import Circle, Patch
+from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
 from pmt.experiments.contrast import judge
 from pmt.experiments.shared_layer import SharedRun
+from pmt.figures.level_circle import level_circle
 from pmt.figures.style import (
     AVERAGE,
     BLACK,
@@ -213,14 +214,11 @@ def _steps(axis: Axes, result: SharedRun) -> None:
 
 def _spectrum(axis: Axes, result: SharedRun) -> None:
     values, dimension = result.spectrum.values, result.spectrum.dimension
-    alpha = result.spectrum.alpha
-    if alpha != 0:
-        radius = abs(1 + alpha * values[0]) / abs(alpha)
-        axis.add_patch(Circle((-1 / alpha, 0), radius, fill=False, **_CIRCLE))
+    reach = 1.15 * max(float(np.abs(values).max()), 1e-12)
+    level_circle(axis, values[0], result.spectrum.alpha, reach, **_CIRCLE)
     axis.plot(values.real, values.imag, ".", color=BLUE, ms=3, mew=0, alpha=0.8)
     leading = values[:dimension]
     axis.plot(leading.real, leading.imag, "o", color=PRINCIPAL, ms=5, mec="white", mew=0.6)
-    reach = 1.15 * max(float(np.abs(values).max()), 1e-12)
     axis.set(xlim=(-reach, reach), ylim=(-reach, reach), xlabel="Re λ", ylabel="Im λ")
     axis.set_aspect("equal", adjustable="datalim")
     axis.set_title("eigenvalues of F")

@@ -4,9 +4,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Circle
 
 from pmt.experiments import Analysis, LayerAnalysis
+from pmt.figures.level_circle import level_circle
 from pmt.figures.style import BLACK, BLUE, DOTTED, PAGE, VERMILION, new_figure, styled
 
 # From so many layers on there are so many columns. Beyond, panels would be too small to be read.
@@ -35,7 +35,8 @@ def spectra(analysis: Analysis) -> Figure:
         figure = new_figure(panel * columns + 0.2, max(height, 2.2))
         axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
         for axis, layer in zip(axes.flat, layers, strict=False):
-            _panel(axis, layer, analysis.config.alpha, narrow=narrow)
+            reach = max(abs(low), abs(high), top)
+            _panel(axis, layer, analysis.config.alpha, reach, narrow=narrow)
             axis.set(xlim=(low, high), ylim=(-top, top), aspect="equal")
         for axis in axes.flat[len(layers) :]:
             axis.set_axis_off()
@@ -45,15 +46,11 @@ def spectra(analysis: Analysis) -> Figure:
     return figure
 
 
-def _panel(axis: Axes, layer: LayerAnalysis, alpha: float, *, narrow: bool) -> None:
+def _panel(axis: Axes, layer: LayerAnalysis, alpha: float, reach: float, *, narrow: bool) -> None:
     values = layer.principal.values
     leading = values[: layer.principal.dimension]
     rest = values[layer.principal.dimension :]
-    if alpha != 0:
-        radius = abs(1 + alpha * leading[0]) / abs(alpha)
-        axis.add_patch(
-            Circle((-1 / alpha, 0), radius, fill=False, edgecolor=BLACK, lw=0.9, ls=DOTTED)
-        )
+    level_circle(axis, leading[0], alpha, reach, color=BLACK, lw=0.9, ls=DOTTED)
     whole = layer.principal.complete
     axis.plot(rest.real, rest.imag, ".", color=BLUE, ms=2.5 if whole else 5, mew=0, alpha=0.7)
     axis.plot(leading.real, leading.imag, "o", color=VERMILION, ms=5, mec="white", mew=0.6)
