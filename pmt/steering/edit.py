@@ -117,8 +117,9 @@ class Edit:
         return Cast(
             dtype=str(np.dtype(layer.output.dtype if dtype is None else dtype)),
             largest=float(np.max(np.abs(lost))),
-            relative=float(np.linalg.norm(lost) / (size * change)) if size else None,
-            map_error=float(np.linalg.norm(lost @ value) / (size * moved)) if size else None,
+            # Divided first: squares of what a very small edit lost would vanish.
+            relative=float(np.linalg.norm(lost / size) / change) if size else None,
+            map_error=float(np.linalg.norm(lost / size @ value) / moved) if size else None,
         )
 
     def lost(self, layer: MultiHead, dtype: Any = None) -> np.ndarray:
@@ -126,8 +127,9 @@ class Edit:
         given = side_by_side(np.asarray(layer.output))
         dtype = given.dtype if dtype is None else dtype
         stored = add_rank_one(given, self.strength, self.direction, self.flat, dtype)
-        wanted = add_rank_one(given, self.strength, self.direction, self.flat, np.float64)
-        return np.asarray(stored, np.float64) - wanted
+        # In this order, since the sum O + c w aᵀ in float64 loses a small edit by itself.
+        moved = np.asarray(stored, np.float64) - given.astype(np.float64)
+        return moved - (self.strength * self.direction)[:, None] * self.flat[None, :]
 
 
 def add_rank_one(

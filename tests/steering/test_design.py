@@ -164,6 +164,20 @@ def test_fault_62_strength_zero_changes_no_bit():
         assert edit.tilt is None and edit.cast(layer).relative is None
 
 
+@pytest.mark.parametrize("c", [1e-12, 1e-30, 1e-300])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_what_is_lost_of_an_edit_below_rounding_is_all_of_it(dtype, c):
+    """And not nothing, though O + c w aᵀ is O in float64 too."""
+    layer = random_layer(dtype=dtype)
+    cast = steering.design(layer, W, c=c).cast(layer)
+    if (dtype, c) != ("float64", 1e-12):
+        # In float32 an entry of nearly zero may keep a part of 1e-12.
+        np.testing.assert_allclose((cast.relative, cast.map_error), 1.0, atol=1e-3)
+    else:
+        assert 1e-6 < cast.relative < 1e-3
+    assert 0.0 < cast.largest < 10 * c
+
+
 @pytest.mark.parametrize(("dtype", "c"), [("float32", 1e39), ("float16", 1e6), ("float64", 1e308)])
 def test_fault_62_a_strength_that_overflows_is_refused(dtype, c):
     layer = random_layer()
