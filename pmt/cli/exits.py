@@ -15,6 +15,7 @@ from types import FrameType
 
 import typer
 
+from pmt.cli.interrupts import heard_again
 from pmt.errors import IncompleteError, Interrupted, RequestError
 from pmt.memory import is_out_of_memory
 
@@ -50,7 +51,7 @@ def guarded(
     call = Call()
     _ensure_standard_streams()
     try:
-        with _signals_as_exceptions():
+        with _signals_as_exceptions(), heard_again():
             status = action(arguments, call)
             sys.stdout.flush()
     except typer.Exit as end:

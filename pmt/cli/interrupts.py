@@ -6,6 +6,7 @@ fault, and then nothing is said and the exit status is wrong.
 """
 
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ from types import FrameType
 from typing import Any
 
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+# Seconds until a request to end that was lost is heard again.
+_AGAIN = 0.02
 
 
 @contextmanager
@@ -57,6 +60,42 @@ def between_pieces() -> Iterator[Callable[[], None]]:
         for number, handler in before.items():
             signal.signal(number, handler)
     listen()
+
+
+@contextmanager
+def heard_again() -> Iterator[None]:
+    """Lets no request to end be lost where Python ignores exceptions.
+
+    It does in destructors and in callbacks of the garbage collector, of which JAX has one. That is
+    the first Python code to run after much compiled code, so that signals often arrive there: the
+    program would go on as if nothing had been said.
+    """
+    here = threading.current_thread() is threading.main_thread()
+    if not here or not hasattr(signal, "setitimer"):
+        yield
+        return
+    before = sys.unraisablehook
+
+    def hook(ignored: Any) -> None:
+        error = ignored.exc_value
+        if not isinstance(error, KeyboardInterrupt):
+            before(ignored)
+            return
+        # As `pmt.errors.Interrupted` says which it was.
+        name = next((each for each in _SIGNALS if each in str(error)), "SIGINT")
+        # An exception from here would be ignored too.
+        signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(getattr(signal, name)))
+        signal.setitimer(signal.ITIMER_REAL, _AGAIN)
+
+    alarm = signal.getsignal(signal.SIGALRM)
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
+        if signal.getsignal(signal.SIGALRM) is not alarm:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, alarm or signal.SIG_DFL)
 
 
 def _nothing() -> None:

@@ -15,6 +15,8 @@ NEAR_ENOUGH = 0.02
 _FIRST_ORDER = 0.3
 # A multiple of the target that is smaller is none.
 _NOTHING = 1e-9
+# A share that is all of it, to what is shown.
+_ALL = 0.995
 
 
 def screen_parts(result: "Steering", source: str) -> list["str | Table"]:
@@ -213,4 +215,6 @@ def _numbers(cost: "Cost") -> list[str]:
 
 
 def _share(value: float | None) -> str:
-    return "nothing" if value is None else f"{value:.1e}"
+    if value is None:
+        return "nothing"
+    return "all" if value > _ALL else f"{value:.1e}"

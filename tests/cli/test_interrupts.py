@@ -1,7 +1,10 @@
 """Requests to end wait for the end of a piece of work (fault 74)."""
 
+import gc
 import signal
+import sys
 import threading
+import time
 
 import pytest
 
@@ -59,3 +62,47 @@ def test_other_threads_have_no_handlers_to_hold():
     thread.start()
     thread.join()
     assert heard == [True]
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_request_that_python_ignores_is_heard_again(pmt_with, one_sentence, name):
+    """In a callback of the garbage collector no exception ends the program; JAX has such a one."""
+    asked = []
+
+    def callback(phase, info):
+        if not asked:
+            asked.append(phase)
+            signal.raise_signal(getattr(signal, name))
+
+    def probe():
+        """Collect, and work on."""
+        gc.collect()
+        time.sleep(5)
+        pytest.fail("the request was lost")
+
+    before = sys.unraisablehook, signal.getsignal(signal.SIGALRM)
+    gc.callbacks.append(callback)
+    try:
+        assert pmt_with(probe)() == 3
+    finally:
+        gc.callbacks.remove(callback)
+    said = "interrupted" if name == "SIGINT" else f"stopped by {name}"
+    assert one_sentence() == f"{said}; no file was left half-written"
+    assert asked
+    assert (sys.unraisablehook, signal.getsignal(signal.SIGALRM)) == before
+
+
+def test_other_ignored_errors_are_told_as_before(pmt_with, monkeypatch):
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", told.append)
+
+    class Failing:
+        def __del__(self):
+            raise OSError("made for this test")
+
+    def probe():
+        """Drop it."""
+        Failing()
+
+    assert pmt_with(probe)() == 0
+    assert [str(each.exc_value) for each in told] == ["made for this test"]
