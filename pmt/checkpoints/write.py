@@ -251,7 +251,7 @@ def _require_free(target: Path, overwrite: bool) -> None:
     if not overwrite:
         raise RequestError(
             f"the directory {target} is not empty; choose another one, or allow that the "
-            "checkpoint in it is overwritten"
+            "checkpoint in it is overwritten (overwrite=True, or --overwrite)"
         )
     try:
         prepare_output_directory(target, writer=WRITER)

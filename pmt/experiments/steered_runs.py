@@ -131,7 +131,12 @@ class FullRun:
                 order=config.order,
             )
         edit = design(self.layer, toward, c=1.0, read=read, tokens=self.attended)
-        return edit.at(self._strength(edit, target, config.alignment))
+        others = ["ask for less"]
+        others += [] if config.precompensate else ["pre-compensate"]
+        others += (
+            [] if isinstance(read, str) and read == "fit" else ["choose the read vector 'fit'"]
+        )
+        return edit.at(self._strength(edit, target, config.alignment, ", or ".join(others)))
 
     def states(self, edit: Edit | None, stored: np.dtype) -> list[jax.Array]:
         """All of them, the embeddings first.
@@ -181,10 +186,11 @@ class FullRun:
         """None: the prediction ends where the feed-forward block begins."""
         del edit, stored, doses
 
-    def _strength(self, edit: Edit, target: np.ndarray, alignment: float) -> float:
+    def _strength(self, edit: Edit, target: np.ndarray, alignment: float, others: str) -> float:
         """The c at which the states that leave the layer have the alignment, by bisection.
 
-        A strength at which a state overflows is too large, as one beyond the alignment is.
+        A strength at which a state overflows is too large, as one beyond the alignment is. Where
+        none reaches it, ``others`` says what else can be tried.
         """
         if not 0.0 < alignment < 1.0:
             raise RequestError(f"the requested alignment is {alignment}; it must be in (0, 1)")
@@ -218,10 +224,7 @@ class FullRun:
                 break
             low, best = high, max(best, reached)
         else:
-            raise RequestError(
-                f"{missed} {best:.4g}: ask for less, pre-compensate, or choose the read vector "
-                "'fit'"
-            )
+            raise RequestError(f"{missed} {best:.4g}: {others}")
         for _ in range(24):
             middle = (low + high) / 2
             found = within_range(middle)

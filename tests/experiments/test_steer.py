@@ -114,6 +114,18 @@ def test_full_mode_takes_the_strength_from_the_state_that_leaves_the_layer(bert)
     assert aimed.preimage.dtype == "float32"
 
 
+def test_an_alignment_out_of_reach_names_what_was_not_tried(bert):
+    text, w = made_up_text(bert), direction(bert)
+    for more, hints in (
+        ({}, "ask for less, or pre-compensate, or choose the read vector 'fit'"),
+        ({"precompensate": True, "read": "fit"}, "ask for less"),
+    ):
+        config = replace(QUICK, c=None, alignment=0.9999, mode="full", **more)
+        with pytest.raises(RequestError, match="no strength reaches the mean") as error:
+            steer(bert, w, config, text=text)
+        assert str(error.value).split(": ", 1)[1] == hints
+
+
 def test_faults_46_47_62_requests_that_cannot_be_met(bert):
     w, text = direction(bert), made_up_text(bert)
     for change, reason in (
