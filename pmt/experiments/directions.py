@@ -15,7 +15,7 @@ from pmt.experiments.plain_text import read_own
 from pmt.experiments.tokens import load_tokens
 from pmt.models.heads import Decode
 from pmt.models.partial import embed, run_layers
-from pmt.models.tokens import Tokenizer
+from pmt.models.tokens import NoTokenError, Tokenizer
 from pmt.spectral import eigenpairs, layer_matrix
 from pmt.steering import unit
 
@@ -62,8 +62,7 @@ def from_token(model: Any, text: str) -> Direction:
     tokenizer = Tokenizer(model.checkpoint)
     try:
         ids = tokenizer([text], special_tokens=False).ids[0]
-    except RequestError as error:
-        # Of one text that is not empty it can only say so.
+    except NoTokenError as error:
         raise RequestError(
             f"{text!r} has no token of its own in the model's vocabulary; give one token, such as "
             "' ocean', or a vector file"

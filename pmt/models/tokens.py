@@ -35,6 +35,10 @@ class Tokens:
         return self.present.sum(axis=1)
 
 
+class NoTokenError(RequestError):
+    """A text that has no token."""
+
+
 class Tokenizer:
     """The tokenizer of a checkpoint: its tokenizer.json, or what its vocabulary's files say.
 
@@ -67,15 +71,18 @@ class Tokenizer:
             does.
 
         Raises:
-          RequestError: no text, one text that is not in a list, a text without any token.
+          NoTokenError: a text without any token.
+          RequestError: no text, one text that is not in a list, a text that is no Unicode.
         """
         if isinstance(texts, str) or not texts:
             raise RequestError(f"texts is {texts!r}; it must be a list of at least one text")
+        for index, text in enumerate(texts):
+            _require_unicode(index, text)
         encoded = self._fast.encode_batch(list(texts), add_special_tokens=special_tokens)
         lengths = np.array([len(one.ids) for one in encoded])
         if not lengths.all():
             empty = int(np.argmin(lengths))
-            raise RequestError(
+            raise NoTokenError(
                 f"text {empty} (counted from 0), {texts[empty]!r}, has no token; "
                 "give a longer one, or keep the special tokens"
             )
@@ -99,6 +106,17 @@ class Tokenizer:
         if found is None:
             raise RequestError(f"the tokenizer has no token {token}")
         return found
+
+
+def _require_unicode(index: int, text: str) -> None:
+    """Refuse halves of characters, which bytes in a command line that are no UTF-8 become."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise RequestError(
+            f"text {index} (counted from 0), {text!r}, is not Unicode: "
+            f"{text[error.start]!r} at {error.start} is no character; give it in UTF-8"
+        ) from error
 
 
 def _from_file(path: Path) -> Any:

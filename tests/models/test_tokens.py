@@ -61,6 +61,12 @@ def test_a_text_without_tokens(model):
         model.tokenize(["word", ""], special_tokens=False)
 
 
+def test_a_text_that_is_no_unicode(model):
+    """Bytes of a command line that are no UTF-8 arrive as half a character (fault 84)."""
+    with pytest.raises(RequestError, match=r"text 1 \(counted from 0\), 'a\\udcff', is not Unic"):
+        model.tokenize(["word", "a\udcff"])
+
+
 def small(folder, **config):
     """A tokenizer of whole words beside a tiny model."""
     fast = Fast(models.WordLevel({"<unk>": 0, "a": 1, "b": 2, "c": 3}, unk_token="<unk>"))
