@@ -39,7 +39,8 @@ def test_everything_at_once_into_a_folder_faults_76_83(tokens, tmp_path, capsys)
     options = ("--repeat-layer", 2, "--steps", 9, "--order", "skip", "--dtype", "float64")
     assert analyze(TINY, "--tokens", tokens, "--out", out, "--json", record, *options) == 0
     assert "layer 2 repeated 9 times" in capsys.readouterr().out
-    names = ["alignment", "distance", "repetition", "spectra"]
+    names = ["alignment", "alignment-column", "distance", "spectra"]
+    names += ["repetition", "repetition-column"]
     expected = {f"{name}.{form}" for name in names for form in ("png", "svg")}
     expected |= {"analysis.json", "layers.csv", ".pmt-output.json"}
     assert {path.name for path in out.iterdir()} == expected
