@@ -1,7 +1,7 @@
 """What an analysis of a checkpoint's layers is asked for, and what comes out of it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from pmt.errors import RequestError
@@ -47,6 +47,12 @@ class AnalysisConfig:
             raise RequestError(f"there is no null model {unknown[0]!r}; there are {NULLS}")
         if self.draws < 1:
             raise RequestError(f"draws is {self.draws}; it must be at least 1")
+
+    @classmethod
+    def like(cls, config: Any, **others: Any) -> "AnalysisConfig":
+        """With what another config has by the same names, and with ``others``."""
+        names = {field.name for field in fields(cls)} & set(vars(config))
+        return cls(**{name: getattr(config, name) for name in names} | others)
 
     def draws_of(self, null: str) -> int:
         """How often that null model is drawn."""

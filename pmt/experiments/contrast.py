@@ -190,6 +190,17 @@ def mean_chance(values: np.ndarray) -> float:
     return float((total + planes * chance(d, 2)) / d if planes else total / d)
 
 
+def alignment_columns(nulls: Mapping[str, NullAlignment], before: str = "") -> dict[str, Any]:
+    """Columns of a CSV file, ``gaussian_delta_rho`` and so on, with ``before`` before the names."""
+    found: dict[str, Any] = {}
+    for name, null in nulls.items():
+        for key in ("delta_rho", "p_increase", "se", "sd", "draws"):
+            value = getattr(null, key)
+            found[f"{before}{name}_{key}"] = "" if value is None else value
+        found |= columns({f"{before}{name}_after": null.after})
+    return found
+
+
 def columns(null: Mapping[str, NullRho]) -> dict[str, Any]:
     """Columns of a CSV file, ``gaussian_rho`` and so on."""
     return {

@@ -155,7 +155,7 @@ class _Full:
 
 def pieces(config: FullConfig, given: Any) -> int:
     """What the calls of ``given.progress`` add up to."""
-    return count_of_steps(given.layers.depth, _settings(config, 0))
+    return count_of_steps(given.layers.depth, AnalysisConfig.like(config, seed=0))
 
 
 def run(config: FullConfig, given: Any) -> FullMode:
@@ -173,19 +173,13 @@ def run(config: FullConfig, given: Any) -> FullMode:
     analysis = analyze_full(
         model,
         tokens,
-        _settings(config, given.seed),
+        AnalysisConfig.like(config, seed=given.seed),
         texts=source,
         progress=given.progress,
         solver=given.solver,
         workers=given.workers("layers"),
     )
     return FullMode(analysis, len(tokens.present), int(np.sum(tokens.present)), source)
-
-
-def _settings(config: FullConfig, seed: int) -> AnalysisConfig:
-    return AnalysisConfig(
-        order=config.order, seed=seed, nulls=tuple(config.nulls), draws=config.draws
-    )
 
 
 def record(result: FullMode) -> dict[str, Any]:

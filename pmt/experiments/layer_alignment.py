@@ -17,7 +17,7 @@ from pmt.experiments.contrast import (
     NULL_NAMES,
     Contrast,
     Judgement,
-    columns,
+    alignment_columns,
     contrast_after,
     judge_increment,
 )
@@ -41,14 +41,7 @@ class AlignmentConfig:
 
     def with_seed(self, seed: int) -> AnalysisConfig:
         """The config of the analysis."""
-        return AnalysisConfig(
-            order=self.order,
-            alpha=self.alpha,
-            prompts=self.prompts,
-            tokens=self.tokens,
-            seed=seed,
-            draws=self.draws,
-        )
+        return AnalysisConfig.like(self, seed=seed)
 
 
 def pieces(config: AlignmentConfig, given: Any) -> int:
@@ -89,15 +82,7 @@ def tables(result: Analysis) -> dict[str, list[dict[str, Any]]]:
             "ratio_to_chance": own.rho_after / layer.chance,
             **({} if average is None else {f"mean_{n}": v for n, v in vars(average).items()}),
         }
-        for name, null in layer.null.items():
-            row |= {
-                f"{name}_delta_rho": null.delta_rho,
-                f"{name}_p_increase": null.p_increase,
-                f"{name}_se": "" if null.se is None else null.se,
-                f"{name}_sd": "" if null.sd is None else null.sd,
-                f"{name}_draws": null.draws,
-            }
-            row |= columns({f"{name}_after": null.after})
+        row |= alignment_columns(layer.null)
         row["intertoken_distance"] = layer.intertoken_distance
         if law is not None:
             predicted = law.delta_rho if layer.index == 1 else None

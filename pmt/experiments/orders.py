@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pmt.experiments.analysis import Analysis, AnalysisConfig, count_of_steps
-from pmt.experiments.contrast import columns
+from pmt.experiments.contrast import alignment_columns
 from pmt.experiments.layer_by_layer import analyze
 from pmt.experiments.record import analysis_json
 from pmt.linalg import ORDERS
@@ -25,14 +25,7 @@ class OrdersConfig:
 
     def in_order(self, order: str, seed: int) -> AnalysisConfig:
         """The config of one of the analyses."""
-        return AnalysisConfig(
-            order=order,
-            alpha=self.alpha,
-            prompts=self.prompts,
-            tokens=self.tokens,
-            seed=seed,
-            draws=self.draws,
-        )
+        return AnalysisConfig.like(self, order=order, seed=seed)
 
 
 @dataclass(frozen=True)
@@ -86,14 +79,7 @@ def tables(result: Orders) -> dict[str, list[dict[str, Any]]]:
                 f"{order}_delta_rho": own.delta_rho,
                 f"{order}_p_increase": own.p_increase,
             }
-            for name, null in layer.null.items():
-                row |= {
-                    f"{order}_{name}_delta_rho": null.delta_rho,
-                    f"{order}_{name}_p_increase": null.p_increase,
-                    f"{order}_{name}_se": "" if null.se is None else null.se,
-                    f"{order}_{name}_sd": "" if null.sd is None else null.sd,
-                }
-                row |= columns({f"{order}_{name}_after": null.after})
+            row |= alignment_columns(layer.null, f"{order}_")
         rows.append(row | {"mean_delta_rho": layers[0].average.delta_rho})
     return {"orders": rows}
 

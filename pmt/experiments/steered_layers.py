@@ -44,13 +44,7 @@ class SteeredConfig:
 
     def with_seed(self, seed: int) -> AnalysisConfig:
         """The config of both analyses."""
-        return AnalysisConfig(
-            order=self.order,
-            prompts=self.prompts,
-            tokens=self.tokens,
-            seed=seed,
-            draws=self.draws,
-        )
+        return AnalysisConfig.like(self, seed=seed)
 
     def of_steering(self, seed: int, *, shared: bool) -> SteerConfig:
         """The config of the edit; spectra are those of the analyses."""
