@@ -95,10 +95,15 @@ def _spectra_table(analysis: "Analysis") -> "Table":
 
 
 def _alignment_table(analysis: "Analysis") -> "Table":
-    whole = analysis.config.leading is None
-    table = _table(f"Alignment ρ ± standard error{'; mean: over all directions' if whole else ''}")
-    mean = ("mean after",) if whole else ()
-    for name in ("layer", "dim", "before", "after", "chance", *mean, "distance"):
+    from pmt.experiments.contrast import NULL_NAMES
+
+    whole, nulls = analysis.config.leading is None, list(analysis.layers[0].null)
+    mean = ["mean"] if whole else []
+    beside = [*(["null models"] if nulls else []), *(["mean over all directions"] if whole else [])]
+    more = f"; after the layer also: {', '.join(beside)}" if beside else ""
+    table = _table(f"Alignment ρ ± standard error{more}")
+    names = ["layer", "dim", "before", "after", *(NULL_NAMES[null] for null in nulls)]
+    for name in (*names, *mean, "chance", "distance"):
         table.add_column(name, justify="right")
     for layer in analysis.layers:
         own = layer.alignment
@@ -107,8 +112,9 @@ def _alignment_table(analysis: "Analysis") -> "Table":
             str(layer.principal.dimension),
             f"{own.rho_before:.4f}",
             _with_error(own.rho_after, own.rho_after_se),
-            f"{layer.chance:.4f}",
+            *(f"{layer.null[null].after.rho:.4f}" for null in nulls),
             *([] if layer.average is None else [f"{layer.average.rho_after:.4f}"]),
+            f"{layer.chance:.4f}",
             f"{layer.intertoken_distance:.4f}",
         )
     return table
