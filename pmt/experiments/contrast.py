@@ -165,8 +165,8 @@ def contrast(name: str, rho: float, se: float | None, level: float, null: NullRh
     return Contrast(name, unit, rho / scale, expected, draws=null.draws, **vars(found))
 
 
-def sentence(found: Contrast) -> str:
-    """What the contrast says of the trained weights."""
+def sentence(found: Contrast, whose: str = "trained") -> str:
+    """What the contrast says of the trained weights, or of those that are named."""
     digits = 3 if found.unit == "rho" else 2
     start = (
         f"{found.unit} {found.own:.{digits}f} against {found.expected:.{digits}f} under the "
@@ -176,7 +176,8 @@ def sentence(found: Contrast) -> str:
         return f"{start}; {found.reason}"
     said = {1: "above", 0: "within", -1: "below"}[found.stands_out]
     error = f"{found.margin:+.{digits}f}, standard error of one more draw {found.error:.{digits}f}"
-    return f"{start} ({error}): the trained weights are {said} {BEYOND} (95 %, {found.draws} draws)"
+    verdict = f"the {whose} weights are {said} {BEYOND} (95 %, {found.draws} draws)"
+    return f"{start} ({error}): {verdict}"
 
 
 def mean_chance(values: np.ndarray) -> float:

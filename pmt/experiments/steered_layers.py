@@ -250,7 +250,8 @@ def sentences(result: SteeredRun) -> list[str]:
         "of the tokens have its sign",
         *(
             f"after the edit, with the principal direction of layer {last.index}: "
-            + sentence(contrast_after(name, last.alignment, last.chance, null))
+            # An edit stands out because it was made to.
+            + sentence(contrast_after(name, last.alignment, last.chance, null), "edited")
             for name, null in last.null.items()
         ),
     ]

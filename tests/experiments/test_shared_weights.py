@@ -76,6 +76,9 @@ def test_all_layers_with_the_edited_weights_are_named(steered):
     assert list(result.edited) == list(steered_layers.record(result)["edited_layers"]) == expected
     said, *nulls = steered_layers.sentences(result)
     assert [f"of layer {expected[-1]}: rho" in each for each in nulls] == [True, True]
+    # What an edit does is no word on training.
+    assert not any("trained" in each for each in nulls)
+    assert all("the edited weights are" in each for each in nulls)
     if len(expected) == 1:
         assert said.startswith(f"layer {depth} steered with c")
     else:
