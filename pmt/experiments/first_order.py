@@ -135,10 +135,11 @@ def clause(found: FirstOrder, measured: float, se: float | None, alpha: float, d
     if found.delta_rho is None:
         more = f", and {later}" if depth > 1 and later != found.reason else ""
         return f"the first-order law does not apply: {found.reason}{more}"
-    error = "" if se is None else f" (standard error {se:.4f})"
+    others = "layer 2" if depth == 2 else f"layers 2 to {depth}"
+    error = "" if se is None else f" (standard error {se:.2g})"
     return (
         "the first-order law, which holds for any matrix under attention that does not depend on "
-        f"the tokens, gives layer 1 the increment {found.delta_rho:+.4f} at alpha = {alpha:g}, "
-        f"against {measured:+.4f}{error} measured"
-        + (f"; it does not apply to layers 2 to {depth}: {later}" if depth > 1 else "")
+        f"the tokens, gives layer 1 the increment {found.delta_rho:+.3g} at alpha = {alpha:g}, "
+        f"against {measured:+.3g}{error} measured"
+        + (f"; it does not apply to {others}: {later}" if depth > 1 else "")
     )
