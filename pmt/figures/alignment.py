@@ -4,9 +4,11 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator
 
 from pmt.experiments import Analysis, LayerAnalysis
@@ -29,6 +31,8 @@ from pmt.figures.style import (
 _LINE, _PLANE, _MIXED = "o", "s", "D"
 # Beyond so many layers markers and error bars of all series would cover each other.
 _SPARSE = 20
+# Opacity of the shades that take the place of error bars.
+_SHADE = 0.25
 # What is drawn over layers: by its name in an `Alignment` and an `Average`, with its label.
 QUANTITIES = (
     ("rho_after", "alignment ρ after the layer"),
@@ -169,7 +173,7 @@ def _draw(axis: Axes, index: np.ndarray, series: _Series) -> None:
     errors = np.array([float(error or 0) for error in series.errors])
     if dense:
         low, high = np.asarray(series.values) - errors, np.asarray(series.values) + errors
-        axis.fill_between(at, low, high, color=series.color, alpha=0.25, lw=0)
+        axis.fill_between(at, low, high, color=series.color, alpha=_SHADE, lw=0)
         return
     axis.errorbar(
         at,
@@ -193,7 +197,16 @@ def layer_axis(axis: Axes, first: int, last: int) -> None:
     axis.set_xlim(first - margin, last + margin)
 
 
-def layer_handles(analyses: Sequence[Analysis]) -> list[Line2D]:
+def error_handles(shown: bool, *, shaded: bool = False) -> list[Artist]:
+    """What the legend has of error bars, or of the shades that stand for them."""
+    label = "± standard error"
+    if shaded:
+        return [Patch(color=CHANCE, alpha=_SHADE, lw=0, label=label)] if shown else []
+    bar = Line2D([], [], color=CHANCE, marker="|", ls="", ms=8, mew=0.9, label=label)
+    return [bar] if shown else []
+
+
+def layer_handles(analyses: Sequence[Analysis]) -> list[Artist]:
     """The legend of ``draw_layers``, for all of these analyses of the same null models."""
     layers = [layer for analysis in analyses for layer in analysis.layers]
     shown = [("principal direction", PRINCIPAL)]
@@ -216,5 +229,9 @@ def layer_handles(analyses: Sequence[Analysis]) -> list[Line2D]:
             Line2D([], [], marker=mark, ls="", color=CHANCE, label=label)
             for dimension, mark, label in marks
             if dimension in dimensions
+        ),
+        *error_handles(
+            any(layer.alignment.delta_rho_se is not None for layer in layers),
+            shaded=len(analyses[0].layers) > _SPARSE,
         ),
     ]

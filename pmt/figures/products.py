@@ -7,6 +7,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from pmt.experiments.cumulative_products import Against, CumulativeProducts
+from pmt.figures.alignment import error_handles
 from pmt.figures.style import (
     AVERAGE,
     BLUE,
@@ -49,9 +50,9 @@ def cumulative_products(result: CumulativeProducts, *, column: bool = False) -> 
         for axis in axes[-1]:
             axis.set_xlabel("layer")
         planes = any(getattr(r, n).dimension == 2 for r in result.layers for n, _ in _PANELS)
-        figure.legend(
-            handles=_handles(planes), loc="outside lower center", ncols=2 if column else 4
-        )
+        errors = result.layers[0].plain.se is not None
+        handles = [*_handles(planes), *error_handles(errors)]
+        figure.legend(handles=handles, loc="outside lower center", ncols=2 if column else 4)
     return figure
 
 

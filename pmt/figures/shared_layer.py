@@ -32,6 +32,7 @@ from pmt.figures.style import (
 
 _CHANCE: dict[str, Any] = {"color": CHANCE, "lw": 0.9, "ls": DASHED}
 _CIRCLE: dict[str, Any] = {"color": BLACK, "lw": 0.9, "ls": DOTTED}
+_DEPTH: dict[str, Any] = {"color": "0.4", "lw": 0.8, "ls": ":"}
 _MEAN = (0, (5, 1, 1, 1))
 # A rim that lifts a line off the tokens and off other lines.
 _RIM = [withStroke(linewidth=2.4, foreground="white", alpha=0.8)]
@@ -147,6 +148,8 @@ def correlations(result: SharedRun, *, column: bool = False) -> Figure:
             _line("one token", SKY, 0.8, "-"),
             _line("mean of tokens", PRINCIPAL, 1.8, "-"),
             *(_line(label, color, 1.4, _DASHES[name]) for name, (label, color) in NULLS.items()),
+            # In a text column the wide labels share one column of the legend.
+            *_depth_handles(result),
             *_spread_handles(result),
             _line("chance", *_CHANCE.values()),
             _line("mean over all eigendirections", AVERAGE, 1.2, _MEAN),
@@ -209,7 +212,15 @@ def _steps(axis: Axes, result: SharedRun) -> None:
     axis.set(xlabel="step", xlim=(0, result.steps))
     axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     if result.steps > result.depth:
-        axis.axvline(result.depth, color="0.4", lw=0.8, ls=":")
+        axis.axvline(result.depth, **_DEPTH)
+
+
+def _depth_handles(result: SharedRun) -> list[Line2D]:
+    """Of the upright line at as many steps as the model has layers."""
+    if result.steps <= result.depth:
+        return []
+    mark = {"marker": "|", "ms": 8, "mew": 0.8}
+    return [_line("model's depth", _DEPTH["color"], 0.0, "", **mark)]
 
 
 def _spectrum(axis: Axes, result: SharedRun) -> None:
@@ -219,7 +230,10 @@ def _spectrum(axis: Axes, result: SharedRun) -> None:
     axis.plot(values.real, values.imag, ".", color=BLUE, ms=3, mew=0, alpha=0.8)
     leading = values[:dimension]
     axis.plot(leading.real, leading.imag, "o", color=PRINCIPAL, ms=5, mec="white", mew=0.6)
-    axis.set(xlim=(-reach, reach), ylim=(-reach, reach), xlabel="Re λ", ylabel="Im λ")
+    axis.set(xlabel="Re λ", ylabel="Im λ")
+    # Limits that are not fixed, since matplotlib says so where it widens fixed ones.
+    axis.set_xlim(-reach, reach, auto=True)
+    axis.set_ylim(-reach, reach, auto=True)
     axis.set_aspect("equal", adjustable="datalim")
     axis.set_title("eigenvalues of F")
 

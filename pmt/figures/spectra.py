@@ -55,7 +55,7 @@ def _panel(axis: Axes, layer: LayerAnalysis, alpha: float, reach: float, *, narr
     axis.plot(rest.real, rest.imag, ".", color=BLUE, ms=2.5 if whole else 5, mew=0, alpha=0.7)
     axis.plot(leading.real, leading.imag, "o", color=VERMILION, ms=5, mec="white", mew=0.6)
     outside = int(np.sum(np.abs(1 + alpha * rest) > np.abs(1 + alpha * leading[0]) * (1 + 1e-12)))
-    text = f"layer {layer.index}, case {layer.principal.case}"
+    text = f"layer {layer.index}, Case {layer.principal.case}"
     least = "" if whole else "at least "
     apart = "\n" if narrow else " "
     title = text if outside == 0 else f"{text},{apart}{least}{outside} outside"

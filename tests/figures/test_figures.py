@@ -53,7 +53,10 @@ def test_every_axis_says_what_it_shows(analysis, repetition):
 
 
 def test_the_series_are_the_numbers_of_the_analysis(analysis):
-    left, middle, right = figures.alignment_panels(analysis).axes
+    drawn = figures.alignment_panels(analysis)
+    left, middle, right = drawn.axes
+    (legend,) = drawn.legends
+    assert "± standard error" in [text.get_text() for text in legend.get_texts()]
     layers = analysis.layers
     for axis, own, average in (
         (left, "rho_after", "rho_after"),
@@ -90,7 +93,7 @@ def test_the_panel_counts_what_the_map_amplifies_more():
     # |1 - 4| and |1 + 0.9 +- 2i| are both larger than |1 + 1|.
     f = scipy.linalg.block_diag(1.0, [[0.9, -2], [2, 0.9]], -4.0)
     (axis,) = figures.spectra(analyze(stack_of(f), SMALL)).axes
-    assert axis.get_title() == "layer 1, case 1, 3 outside"
+    assert axis.get_title() == "layer 1, Case 1, 3 outside"
 
 
 def test_the_predicted_slope_is_that_of_the_run(repetition):
@@ -182,7 +185,7 @@ def test_many_layers_have_small_markers_and_no_error_bars(many):
     left, middle, right = (len(axis.collections) for axis in figure.axes)
     assert (left, middle, right) == (1 + 3, 3, 0)
     labels = {text.get_text() for legend in figure.legends for text in legend.get_texts()}
-    assert "draws of both kinds" not in labels
+    assert "draws of both kinds" not in labels and "± standard error" in labels
 
 
 @pytest.mark.parametrize("layers", [1, 2, 6, 12, 24, 48])

@@ -108,6 +108,26 @@ def test_in_a_text_column_the_same_panels_stand_one_above_the_other(key):
             np.testing.assert_array_equal(one.get_ydata(), same.get_ydata())
 
 
+@pytest.mark.parametrize("column", ["figure", "figure-column"])
+def test_no_figure_of_a_repeated_layer_has_a_legend_beyond_its_edge(column, caplog):
+    result = with_draws(shared(STRETCHING), 5)
+    for key in ("final_alignment", "correlations"):
+        figure = draw_item(key, result)[column]
+        figure_bytes(figure, "png")
+        (legend,) = figure.legends
+        box, edge = legend.get_window_extent(), figure.bbox
+        assert box.x0 >= edge.x0 and box.x1 <= edge.x1
+    # Neither has matplotlib a word to say on limits and aspects.
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("steps", [2, 3])
+def test_the_upright_line_at_the_depth_of_the_model_is_in_the_legend(steps):
+    figure = draw_item("correlations", shared(STRETCHING, steps))["figure"]
+    upright = [line for line in figure.axes[0].lines if list(line.get_xdata()) == [2, 2]]
+    assert len(upright) == (steps > 2) and ("model's depth" in texts(figure)) == (steps > 2)
+
+
 def with_draws(result, draws):
     """Null models whose draws lie 0.02 apart."""
     shift = 0.02 * np.arange(draws)[:, None, None, None]
