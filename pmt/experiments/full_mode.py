@@ -201,8 +201,9 @@ def sentences(result: FullMode) -> list[str]:
     layers = result.analysis.layers
     rising = sum(a.alignment.delta_rho > 0 for a in layers)
     texts = "1 text" if result.texts == 1 else f"{result.texts} texts"
+    tokens = "1 token" if result.tokens == 1 else f"{result.tokens} tokens"
     return [
-        f"{texts}, {result.tokens} tokens: the increment of the principal direction "
+        f"{texts}, {tokens}: the increment of the principal direction "
         f"is positive in {rising} of {len(layers)} layers",
         *layer_alignment.sentences(result.analysis),
         f"intertoken distance {result.analysis.initial_distance:.3f} -> "

@@ -27,6 +27,8 @@ from pmt.experiments.record import analysis_json, layer_json
 
 # Increments that differ by no more than so many roundings of 1 are equal.
 _ROUNDINGS = 4
+# Of so many roundings an increment may have its sign from them.
+_STILL = 16
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,21 @@ def sentences(result: Analysis) -> list[str]:
     return [
         *([first] if first else []),
         *(said for name in layers[0].null for said in beside(layers, name)),
+        *at_rest(layers, result.dtype),
+    ]
+
+
+def at_rest(layers: Sequence[LayerAnalysis], dtype: Any) -> list[str]:
+    """Of which layers P is none, since rho with the principal direction stays as it is."""
+    least = _STILL * float(jnp.finfo(dtype).eps)
+    sizes = [(a.index, np.hypot(a.alignment.delta_rho, a.alignment.delta_rho_std)) for a in layers]
+    still = [str(index) for index, size in sizes if size <= least]
+    if not still:
+        return []
+    where = f"layer {still[0]}" if len(still) == 1 else f"layers {', '.join(still)}"
+    return [
+        f"in {where} tokens keep their alignment with the principal direction to rounding, which "
+        "decides P there: it says nothing"
     ]
 
 

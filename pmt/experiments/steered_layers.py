@@ -16,6 +16,7 @@ import numpy as np
 from pmt.dynamics import MultiHead
 from pmt.experiments.analysis import Analysis, AnalysisConfig, LayerAnalysis, count_of_steps
 from pmt.experiments.contrast import contrast_after, sentence
+from pmt.experiments.layer_alignment import at_rest
 from pmt.experiments.layer_alignment import tables as layer_tables
 from pmt.experiments.layer_by_layer import advance, analyze, prepare_layer
 from pmt.experiments.record import layer_json
@@ -253,5 +254,9 @@ def sentences(result: SteeredRun) -> list[str]:
             # An edit stands out because it was made to.
             + sentence(contrast_after(name, last.alignment, last.chance, null), "edited")
             for name, null in last.null.items()
+        ),
+        *(
+            f"after the edit, {said}"
+            for said in at_rest(result.steered.layers, result.steered.dtype)
         ),
     ]

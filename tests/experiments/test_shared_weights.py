@@ -1,5 +1,7 @@
 """Items on models whose layers share weights, all of them or some."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -132,3 +134,14 @@ def test_both_analyses_are_those_of_the_model_without_and_with_the_edit(steered)
     # The rotated null has the edit's spectrum, and the Gaussian one nothing of it.
     assert last.alignment.rho_after > 0.9 and last.null["rotated"].after.rho > 0.8
     assert last.null["gaussian"].after.rho < last.alignment.rho_after
+
+
+def test_a_share_of_increases_that_rounding_decides_is_told(steered):
+    _, result, _, _ = steered
+    layers, least = result.steered.layers, 16 * float(np.finfo(result.steered.dtype).eps)
+    assert all(layer.alignment.delta_rho_std > least for layer in layers)
+    said = steered_layers.sentences(result)
+    still = replace(layers[-1].alignment, delta_rho=-least / 2, delta_rho_std=least / 2)
+    ends = replace(result.steered, layers=(*layers[:-1], replace(layers[-1], alignment=still)))
+    told = steered_layers.sentences(replace(result, steered=ends))
+    assert len(told) == len(said) + 1 and f"in layer {layers[-1].index} tokens keep" in told[-1]
