@@ -114,7 +114,8 @@ def correlations(result: SharedRun, *, column: bool = False) -> Figure:
     """Three panels over steps: rho with v_1, with v_2 and with their plane. Every token is a thin
     line, the mean is thick; beside them chance and, with the principal direction, the mean over
     all eigendirections with its own chance, and both null models: dashed their mean, and the band
-    in which one more draw would lie (95 %), or every draw where there are fewer than four.
+    in which one more draw would lie (95 %), or every draw where there are fewer than four, or a
+    single prompt.
     """
     steps, own = np.arange(result.steps + 1), result.spectrum
     panels = [("Re $v_1$" if own.dimension == 2 else "$v_1$", result.first, result.chances[0])]
@@ -171,7 +172,7 @@ def _nulls(axis: Axes, steps: np.ndarray, result: SharedRun) -> None:
         found = [result.under(name, int(step)) for step in steps]
         mean = np.array([each.rho for each in found])
         draws = result.null[name].rho.mean(axis=(2, 3))
-        if len(draws) >= _BAND_DRAWS:
+        if _has_band(result):
             judged = [judge(0.0, 0.0, each.se, each.sd, each.draws) for each in found]
             # Where one more draw of the null would lie, in 95 % of cases.
             half = np.array([(one.threshold or 0.0) * (one.error or 0.0) for one in judged])
@@ -186,11 +187,17 @@ def _nulls(axis: Axes, steps: np.ndarray, result: SharedRun) -> None:
         axis.plot(steps, mean, color=color, zorder=3.5, **style)
 
 
+def _has_band(result: SharedRun) -> bool:
+    """Whether the null models have draws enough for a band, and prompts for their errors."""
+    runs = [null.rho for null in result.null.values()]
+    return min(len(rho) for rho in runs) >= _BAND_DRAWS and min(rho.shape[2] for rho in runs) > 1
+
+
 def _spread_handles(result: SharedRun) -> list[Any]:
     """Legend of the band of the null models, or of their draws."""
     draws = {len(null.rho) for null in result.null.values()}
     colors = [color for _, color in NULLS.values()]
-    if max(draws) >= _BAND_DRAWS:
+    if _has_band(result):
         label = "one more draw of a null (95 %)"
         return [tuple(Patch(color=color, alpha=_BAND, lw=0, label=label) for color in colors)]
     if max(draws) > 1:

@@ -33,7 +33,7 @@ def shared(matrix, steps=3):
     """A run with made-up tokens."""
     rho = np.random.default_rng(0).uniform(size=(steps + 1, 2, 5))
     own = principal(matrix)
-    drawn = NullRun(rho[None, :, :1], (1,), rho.mean(axis=(1, 2)), rho[None, 0] - 0.5, rho[None, 0])
+    drawn = NullRun(rho[None], (1,), rho.mean(axis=(1, 2)), rho[None, 0] - 0.5, rho[None, 0])
     return SharedRun(
         layer=2,
         shared=False,
@@ -160,6 +160,15 @@ def test_the_band_of_the_null_models_is_seen_or_their_draws_are(draws):
     assert len(dashed) == 2 and all(line.get_zorder() > mean.get_zorder() for line in dashed)
     chance = next(line for line in axis.lines if line.get_color() == "#7F7F7F")
     assert chance.get_zorder() > top and tokens[0].get_color() != chance.get_color()
+
+
+def test_of_a_single_prompt_the_draws_are_shown_since_its_band_is_not_known():
+    result = with_draws(shared(STRETCHING), 5)
+    null = {name: replace(each, rho=each.rho[:, :, :1]) for name, each in result.null.items()}
+    figure = draw_item("correlations", replace(result, null=null))["figure"]
+    assert "95 %" not in texts(figure) and "each of 5 null draws" in texts(figure)
+    shown = [list(line.get_ydata()) for line in figure.axes[0].lines]
+    assert all(list(draw) in shown for draw in null["rotated"].rho.mean(axis=(2, 3)))
 
 
 def test_without_a_second_eigenvector_the_panel_says_so():
