@@ -140,8 +140,8 @@ def _verdict(found: "Preimage") -> str:
     norm = found.reach
     if norm is None:
         return "no preimage was found"
-    nearest = f"its outputs come to the target with a cosine of at most {norm.cosine:.4f}"
-    if norm.excluded:
+    nearest = f"its outputs come to the target with a cosine of at most {_nearly(norm.cosine)}"
+    if found.excluded:
         return f"no preimage exists, since the last norm {_forbids(norm)}; {nearest}"
     # With two zero gains any larger variance does too.
     if norm.variance is None or norm.seen is None or norm.silent > 1:
@@ -151,6 +151,11 @@ def _verdict(found: "Preimage") -> str:
         f"the variance {norm.variance:.3g}, and on these texts it has {norm.seen:.3g} or more, "
         f"where {nearest}"
     )
+
+
+def _nearly(cosine: float) -> str:
+    shown = f"{cosine:.4f}"
+    return f"1 - {1 - cosine:.1e}" if shown == "1.0000" and cosine < 1 else shown
 
 
 def _forbids(norm: "Reach") -> str:

@@ -34,8 +34,9 @@ class Reach:
     """How near the range of a norm comes to a direction w.
 
     Attributes:
-      excluded: True if w is certainly not in the range, whatever the norm is given. False says
-        that the norm by itself does not forbid it.
+      excluded: True if w is certainly not in the range, whatever the norm is given: w as it was
+        given, to the last bit, so that an output that was rounded may be excluded, with a cosine of
+        1. False says that the norm by itself does not forbid it.
       factor: the s with s w = g u + b, sum(u) = 0; negative where the norm reaches -w at most. None
         where there is none, or, with zero gains, none that is positive.
       mean_square: q = |u|² / d at that s: at 1 and above, w is not in the range.

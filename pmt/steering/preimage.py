@@ -27,6 +27,8 @@ from pmt.steering.norm_range import Reach
 _STEPS = 50
 # |image - target| below which a preimage counts as found, in roundings of the run's dtype.
 _FOUND = 2.0**10
+# The error of a cosine that is nearly one.
+_COSINE = 8 * epsilon("float64")
 
 
 @dataclass(frozen=True)
@@ -63,8 +65,17 @@ class Preimage:
 
     @property
     def excluded(self) -> bool:
-        """Whether it is certain that there is no preimage, since no output of the norm is one."""
-        return self.reach is not None and self.reach.excluded
+        """Whether it is certain that there is no preimage, since no output of the norm is one.
+
+        False for a target that is nearer to an output than what counts as found: a state of the
+        model itself, rounded, is hardly ever an output to the last bit (see ``reach.excluded``).
+        """
+        norm = self.reach
+        if norm is None or not norm.excluded or self.found:
+            return False
+        # The cosine is known to some roundings.
+        short = max(1.0 - norm.cosine - _COSINE, 0.0)
+        return float(np.sqrt(2 * short)) > _FOUND * epsilon(self.dtype)
 
     @property
     def condition_holds(self) -> bool | None:
