@@ -23,10 +23,11 @@ def screen_parts(result: "Steering", source: str) -> list["str | Table"]:
     """What was done, what became of the tokens, what it costs."""
     model, config, edit = result.model, result.config, result.edit
     prompts, n, _ = result.shape
+    longest = "up to " if config.mode == "full" else ""
     multiple = "" if edit.multiple is None else f" = {edit.multiple:g} |λ1|"
     parts: list[str | Table] = [
         f"{model.name} ({model.family}, {model.layers} layers, d = {model.d}), layer "
-        f"{result.layer}, {config.mode} mode, {prompts} prompts of {n} tokens",
+        f"{result.layer}, {config.mode} mode, {prompts} prompts of {longest}{n} tokens",
         f"direction: {source}",
         f"edit: c = {edit.strength:.6g}{multiple}, {_solved(result)}; rounding to "
         f"{result.cast.dtype} loses {_share(result.cast.relative)} of it",
@@ -89,8 +90,23 @@ def _condition(result: "Steering") -> list[str]:
     elif edit.tilt <= _FIRST_ORDER:
         tilt = f"an eigenvector of F' is at tan {edit.tilt:.3g} from w (to first order in 1/c)"
     else:
-        tilt = "c is too small for an eigenvector of F' to be near w"
-    return [f"c |κ| > |y| for {response.share_dominated(edit.strength):.1%} of the tokens; {tilt}"]
+        tilt = (
+            f"c is too small for the first order in 1/c (tan {edit.tilt:.3g}) to show an "
+            "eigenvector of F' near w"
+        )
+    said = f"c |κ| > |y| for {response.share_dominated(edit.strength):.1%} of the tokens; {tilt}"
+    return [said, *_principal(result)]
+
+
+def _principal(result: "Steering") -> list[str]:
+    """What the first order is about, as it is, where it was solved for."""
+    before, after = (panels[result.layer - 1] for panels in (result.base, result.steered))
+    if before.cosine is None or after.cosine is None:
+        return []
+    return [
+        f"the layer's principal {'line' if after.dimension == 1 else 'plane'} has |cos| = "
+        f"{after.cosine:.4f} with the target (without the edit {before.cosine:.4f})"
+    ]
 
 
 def _signs(result: "Steering") -> str:
@@ -104,9 +120,11 @@ def _signs(result: "Steering") -> str:
     )
     response = result.edit.response
     if response is not None and response.share_dominated(result.edit.strength) < 1:
-        return f"{said}, and where c |κ| is not above |y| the edit does not decide it"
+        said += ", and where c |κ| is not above |y| the edit does not decide it"
+    if response is not None and response.share_positive in (0.0, 1.0):
+        return said
     if result.read == "fit":
-        return f"{said}, and no read vector was found that gives κ one sign"
+        return f"{said}; no read vector was found that gives κ one sign"
     return f"{said}; --read fit looks for the read vector that gives κ one sign"
 
 

@@ -204,11 +204,27 @@ def test_what_the_screen_says_of_signs_and_of_the_condition(capsys):
         assert steer(TINY, *AIM, "--no-spectra", *options) == 0
         said[name] = " ".join(capsys.readouterr().out.split())
     assert "with c = 0 nothing is turned" in said["none"]
-    assert "c is too small for an eigenvector of F' to be near w" in said["weak"]
+    assert "c is too small for the first order in 1/c" in said["weak"]
     assert "c |κ| is not above |y| the edit does not decide it" in said["weak"]
     assert "an eigenvector of F' is at tan" in said["strong"]
+    # What is to be done about signs that differ is said whatever the strength.
     assert "--read fit looks for the read vector" in said["strong"]
+    assert "does not decide it; --read fit looks for the read vector" in said["weak"]
     assert "--read fit" not in said["fit"]
+
+
+def test_the_principal_direction_is_named_as_it_is(capsys):
+    """Where the first order says nothing the direction may be near the target all the same."""
+    assert steer(TINY, *AIM, "--c", 7, "--json", "s.json") == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    found = json.loads(Path("s.json").read_text())
+    assert found["edit"]["tilt"] > 0.3 and "c is too small for the first order" in shown
+    last = found["layers"][-1]
+    assert (
+        f"the layer's principal line has |cos| = {last['steered']['cosine']:.4f} with the target "
+        f"(without the edit {last['unedited']['cosine']:.4f})"
+    ) in shown
+    assert last["steered"]["cosine"] > 0.9
 
 
 def test_layers_that_share_the_edited_weights_are_named(capsys):
