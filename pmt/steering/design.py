@@ -12,13 +12,12 @@ import numpy as np
 import scipy.linalg
 from scipy.linalg import lapack
 
-from pmt.dynamics import MultiHead
 from pmt.errors import RequestError
 from pmt.linalg import check_order, order_key
 from pmt.numerics import require_finite
 from pmt.spectral import layer_matrix
 from pmt.steering.edit import Edit
-from pmt.steering.response import Attended
+from pmt.steering.response import Attended, check_layer
 
 READS = ("target", "mean", "fit")
 # Ridges of a fit, relative to the largest singular value of the mixed values. The larger, the less
@@ -57,7 +56,7 @@ def unit(name: str, vector: Any, d: int) -> np.ndarray:
 
 
 def design(
-    layer: MultiHead,
+    layer: Any,
     direction: Any,
     strength: float | None = None,
     *,
@@ -79,7 +78,7 @@ def design(
       for the c that gives it exactly (see `pmt.steering.Response`).
 
     Args:
-      layer: the layer's arrays. They are read in float64.
+      layer: one layer's arrays, a ``MultiHead``, which are read in float64.
       direction: ``(d,)``. w, of any length but zero.
       read: z: ``"target"``, w itself as in the paper, where the sign of the alignment is that of
         kappa_i and differs from token to token; ``"mean"``, the mean of ``tokens``, which gives
@@ -91,18 +90,26 @@ def design(
       tokens: what `attend` returns; needed for ``alignment``, ``"mean"`` and ``"fit"``.
 
     Raises:
-      RequestError: a direction or read vector that is zero, not finite or of another dimension;
+      RequestError: anything but one layer; tokens that went through one of another shape; a
+        direction or read vector that is zero, not finite or of another dimension;
         more or fewer than one strength, or one that is not finite; ``strength`` for a layer with
         lam_1 = 0; an alignment that no c reaches; a read vector of which V sees nothing; weights
         that are not finite.
     """
     check_order(order, 1.0)
+    layer = check_layer(layer)
     for name in ("value", "output"):
         require_finite(name, getattr(layer, name))
     d = layer.query.shape[-1]
     w = unit("the direction", direction, d)
     value = np.asarray(layer.value, np.float64)
     stacked = value.reshape(-1, d)
+    if tokens is not None and (tokens.mixed.shape[-1], tokens.plain.shape[-1]) != stacked.shape:
+        raise RequestError(
+            f"the tokens went through a layer of d = {tokens.plain.shape[-1]} whose heads have "
+            f"{tokens.mixed.shape[-1]} values, and this one has d = {d} and {len(stacked)}; give "
+            "what attend makes of them with this layer"
+        )
     z = _read_vector(read, w, tokens, stacked)
     a, method, rank, condition = _coefficients(stacked, z)
     achieved = stacked.T @ a

@@ -8,7 +8,7 @@ import numpy as np
 
 from pmt.dynamics import MultiHead
 from pmt.errors import RequestError
-from pmt.steering.response import Response
+from pmt.steering.response import Response, check_layer
 
 
 class OutOfRange(RequestError):
@@ -49,7 +49,7 @@ class Edit:
       multiple: beta = c / |lam_1|; None where |lam_1| was not needed.
       method: ``"solve"`` (LU), or ``"least squares"`` of minimum norm where V is singular.
       rank: of V.
-      condition: of V, estimated in the 1-norm; None where V is singular.
+      condition: of Vᵀ, estimated in the 1-norm; None where V is singular.
       residual: |Vᵀ a - z|; up to 1 where V is singular.
       tilt: |(I - w wᵀ) F w| / |c zᵀ w| with the achieved z: to first order in 1/c the tangent of
         the angle between w and the principal eigenvector of F'. None where c zᵀ w = 0: then F' has
@@ -167,12 +167,14 @@ def side_by_side(output: np.ndarray) -> np.ndarray:
     return np.moveaxis(output, 0, 1).reshape(output.shape[1], -1)
 
 
-def apply(layer: MultiHead, edit: Edit, dtype: Any = None) -> MultiHead:
+def apply(layer: Any, edit: Edit, dtype: Any = None) -> MultiHead:
     """The layer with the edited output weights, rounded to ``dtype`` and back to its own.
 
     Raises:
-      RequestError: an entry that overflows in ``dtype``; a layer of another shape.
+      RequestError: an entry that overflows in ``dtype``; anything but one layer, or one of another
+        shape.
     """
+    layer = check_layer(layer)
     shape, wanted = layer.output.shape, (*edit.coefficients.shape, len(edit.direction))
     if (shape[0], shape[2], shape[1]) != wanted:
         raise RequestError(

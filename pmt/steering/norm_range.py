@@ -87,7 +87,7 @@ def reach(
 
     Raises:
       RequestError: a direction that is none; a gain or bias of another shape, or that is not
-        finite; no gain but zeros.
+        finite; no gain but zeros; a negative epsilon.
     """
     g, b = (np.asarray(each, np.float64) for each in (gain, bias))
     d = g.size
@@ -100,6 +100,8 @@ def reach(
         raise RequestError(
             "the norm's gain is zero, so that it gives its bias whatever it is given"
         )
+    if not epsilon >= 0:
+        raise RequestError(f"the norm's epsilon is {epsilon}; it must not be negative")
     w = unit("the direction", direction, d)
     factor, square, allowed = _preimage_of_norm(g, b, w)
     variance = None

@@ -17,7 +17,7 @@ import numpy as np
 from pmt.attention import Boolean
 from pmt.dynamics import MultiHead
 from pmt.errors import RequestError
-from pmt.numerics import epsilon
+from pmt.numerics import epsilon, require_finite
 
 
 @dataclass(frozen=True)
@@ -136,28 +136,55 @@ class Response:
         )
 
 
-def attend(layer: MultiHead, x: Any, *, residual: Any = None, present: Any = None) -> Attended:
+def check_layer(layer: Any) -> MultiHead:
+    """The layer, if it is one.
+
+    Raises:
+      RequestError: anything but the arrays of one layer.
+    """
+    if isinstance(layer, MultiHead) and layer.query.ndim == 3:
+        return layer
+    raise RequestError(
+        f"what is to be steered is a {type(layer).__name__}; expected one layer, a MultiHead, such "
+        "as model.layer_map(5) or layers.layer(5) of a LayerStack"
+    )
+
+
+def attend(layer: Any, x: Any, *, residual: Any = None, present: Any = None) -> Attended:
     """Carry tokens through a layer's attention, and no further.
 
     The attention weights are those of the layer's own precision, and everything after them is
     computed in float64.
 
     Args:
-      layer: with or without biases, rotary positions and masks, which are all honoured.
+      layer: a ``MultiHead``, with or without biases, rotary positions and masks, which are all
+        honoured.
       x: ``(batch, n, d)``. What the attention reads.
       residual: ``(batch, n, d)``. What the update is added to; ``x`` itself if None, as in eq. (1).
       present: ``(batch, n)``. False for padding; all True if None.
 
     Raises:
-      RequestError: tokens of another shape or dimension than the layer's.
+      RequestError: anything but one layer; tokens of another shape or dimension than the layer's,
+        or not finite; a residual or ``present`` that is not of their shape; no token present.
     """
-    x = np.asarray(x)
+    layer, x = check_layer(layer), np.asarray(x)
     d = layer.query.shape[-1]
     if x.ndim != 3 or x.shape[-1] != d or 0 in x.shape:
         raise RequestError(
             f"the tokens have shape {x.shape}; expected (batch, n, {d}) with at least one of each"
         )
-    there = np.ones(x.shape[:2], bool) if present is None else np.asarray(present)
+    require_finite("the array of tokens", x)
+    there = np.ones(x.shape[:2], bool) if present is None else np.asarray(present, bool)
+    if there.shape != x.shape[:2] or not there.any():
+        raise RequestError(
+            f"present has shape {there.shape} and {int(there.sum())} tokens in it; expected "
+            f"{x.shape[:2]} with at least one"
+        )
+    base = (x if residual is None else np.asarray(residual)).astype(np.float64)
+    if base.shape != x.shape:
+        raise RequestError(
+            f"the residual has shape {base.shape}; expected that of the tokens, {x.shape}"
+        )
     weights = np.asarray(_attention(layer, jnp.asarray(x), jnp.asarray(there)), np.float64)
     wide = x.astype(np.float64)
     value, output = (np.asarray(a, np.float64) for a in (layer.value, layer.output))
@@ -169,7 +196,6 @@ def attend(layer: MultiHead, x: Any, *, residual: Any = None, present: Any = Non
     if layer.output_bias is not None:
         update = update + np.asarray(layer.output_bias, np.float64)
     alpha = float(layer.alpha)
-    base = wide if residual is None else np.asarray(residual, np.float64)
     return Attended(
         mixed=mixed.reshape(*mixed.shape[:2], -1),
         plain=base + alpha * update,

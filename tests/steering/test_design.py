@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from pmt import steering
+from pmt.dynamics import LayerStack
 from pmt.errors import RequestError
 from pmt.spectral import layer_matrix
 from tests.steering.layers import grouped, layer_with, random_layer, stacked, tokens
@@ -229,6 +230,24 @@ def test_fault_57_the_same_weights_in_both_precisions_give_the_same_edit():
 def test_fault_84_requests_that_contradict_or_lack_something(asked, reason):
     with pytest.raises(RequestError, match=reason):
         steering.design(random_layer(), W, **asked)
+
+
+def test_fault_84_what_is_no_single_layer_or_not_the_one_of_the_tokens():
+    layer = random_layer()
+    for other in (LayerStack.from_layers([layer, layer]), layer.value):
+        for act in (
+            lambda it: steering.design(it, W, c=1.0),
+            lambda it: steering.attend(it, np.ones((1, 1, 6))),
+            lambda it: steering.apply(it, steering.design(layer, W, c=1.0)),
+        ):
+            with pytest.raises(RequestError, match=f"is a {type(other).__name__}; expected one"):
+                act(other)
+    # The arrays of a stack are a MultiHead with one more axis.
+    with pytest.raises(RequestError, match="expected one layer"):
+        steering.design(LayerStack.from_layers([layer, layer]).layers, W, c=1.0)
+    wider = steering.attend(random_layer(k=3), np.ones((1, 1, 6)))
+    with pytest.raises(RequestError, match="whose heads have 9 values, and this one has d = 6 and"):
+        steering.design(layer, W, alignment=0.5, tokens=wider)
 
 
 def test_fault_46_weights_that_are_not_finite():

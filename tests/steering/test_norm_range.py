@@ -169,5 +169,7 @@ def test_norms_that_are_none():
         reach(np.array([1.0, np.inf]), np.ones(2), EPSILON, np.ones(2))
     with pytest.raises(RequestError, match="gives its bias whatever"):
         reach(np.zeros(3), np.ones(3), EPSILON, np.ones(3))
+    with pytest.raises(RequestError, match="epsilon is -1"):
+        reach(np.ones(3), np.ones(3), -1.0, np.ones(3))
     with pytest.raises(RequestError, match="the direction is zero"):
         reach(np.ones(3), np.ones(3), EPSILON, np.zeros(3))

@@ -157,6 +157,26 @@ def test_tokens_of_another_shape_are_refused(x):
         steering.attend(random_layer(), x)
 
 
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        ({"present": np.ones((4, 6), bool)}, r"shape \(4, 6\) .* expected \(4, 5\)"),
+        ({"present": np.zeros((4, 5), bool)}, "0 tokens in it"),
+        ({"residual": X[:, :2]}, r"residual has shape \(4, 2, 6\); expected that of the tokens"),
+    ],
+)
+def test_what_comes_with_tokens_has_their_shape(more, reason):
+    with pytest.raises(RequestError, match=reason):
+        steering.attend(random_layer(), X, **more)
+
+
+def test_tokens_that_are_not_finite_are_refused():
+    x = X.copy()
+    x[1, 2, 3] = np.inf
+    with pytest.raises(RequestError, match=r"tokens holds inf at index \(1, 2, 3\)"):
+        steering.attend(random_layer(), x)
+
+
 def test_what_was_compiled_for_one_mask_is_never_run_for_another():
     """Masks without fields are different trees; else the compiled code of one serves the other."""
     full, causal = (jax.tree.structure(each()) for each in (attention.Full, attention.Causal))
