@@ -180,9 +180,9 @@ def _forbids(norm: "Reach") -> str:
     if norm.silent_share > 0 and (norm.factor is None or norm.factor < _NOTHING):
         many = "a gain of zero" if norm.silent == 1 else f"{norm.silent} gains of zero"
         return f"has {many}, in whose entries {norm.silent_share:.2g} of the target's length lies"
-    if norm.factor is None:
+    if not norm.factor:
         return "gives no multiple of the target"
-    if norm.factor <= 0:
+    if norm.factor < 0:
         return f"gives no multiple of the target but one that is negative ({norm.factor:.3g})"
     return (
         f"gives the target only for normed entries of mean square {norm.mean_square:.3g}, and "

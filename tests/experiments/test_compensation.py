@@ -99,5 +99,7 @@ def test_the_other_reasons_in_words():
     silent = said([1.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0], [1.0, 1.0, 1.0, 1.0])
     assert "has 2 gains of zero" in silent
     assert "gives no multiple of the target;" in said([1.0] * 3, [1.0] * 3, [1.0, -1.0, 0.0])
+    # A factor of zero, which a norm without a bias has, is none.
+    assert "gives no multiple of the target;" in said([1.0] * 3, [-0.0] * 3, [1.0, 2.0, 0.0])
     free = said([1.0, 2.0, 0.0, 0.0], [0.1] * 4, [1.0, 1.0, 1.0, 1.0], inputs=np.eye(4))
     assert free == "no preimage was found, and the last norm does not forbid one"
