@@ -1,11 +1,13 @@
 """The edit against explicit inverses, its strengths, and every request that cannot be met."""
 
+import sys
 from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from pmt import steering
 from pmt.dynamics import LayerStack
@@ -261,6 +263,22 @@ def test_a_layer_without_eigenvalues_has_no_multiples():
     nilpotent = np.zeros((3, 3))
     with pytest.raises(RequestError, match="leading eigenvalue is zero; give c"):
         steering.design(layer_with(nilpotent), np.ones(3), 10.0)
+
+
+def test_the_solve_has_one_thread_and_so_the_same_bits_in_every_run(monkeypatch):
+    """With two, LAPACK's estimate of the condition differed in its last bits from call to call."""
+    # The function hides the module of its name.
+    module = sys.modules["pmt.steering.design"]
+    real, seen = module._coefficients, []
+
+    def watched(*given):
+        seen.extend(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas")
+        return real(*given)
+
+    monkeypatch.setattr(module, "_coefficients", watched)
+    with threadpool_limits(limits=2, user_api="blas"):
+        steering.design(random_layer(), W, c=1.0)
+    assert set(seen) == {1}
 
 
 def test_the_edit_of_another_layer_does_not_fit():
