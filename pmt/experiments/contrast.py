@@ -140,7 +140,6 @@ def error_of_draws(values: np.ndarray) -> float | None:
     """Standard error of the mean of ``(draws, prompts, n)``: over prompts, and over draws if there
     are several, in quadrature; None for a single prompt.
     """
-    # A text is the unit whatever its length.
     over_prompts = standard_error(values.mean(axis=0))
     over_draws = standard_error(values.reshape(len(values), -1)) or 0.0
     return None if over_prompts is None else float(np.hypot(over_prompts, over_draws))

@@ -27,6 +27,9 @@ from pmt.experiments.record import analysis_json, layer_json
 
 # Increments that differ by no more than so many roundings of 1 are equal.
 _ROUNDINGS = 4
+# An eigenvalue below this part of the largest one is zero: far above roundings of one that is, far
+# below what trained weights have.
+_ZERO = 1e-11
 # Of so many roundings an increment may have its sign from them.
 _STILL = 16
 
@@ -109,6 +112,7 @@ def sentences(result: Analysis) -> list[str]:
         *([first] if first else []),
         *(said for name in layers[0].null for said in beside(layers, name)),
         *at_rest(layers, result.dtype),
+        *_kernel(layers),
     ]
 
 
@@ -123,6 +127,26 @@ def at_rest(layers: Sequence[LayerAnalysis], dtype: Any) -> list[str]:
     return [
         f"in {where} tokens keep their alignment with the principal direction to rounding, which "
         "decides P there: it says nothing"
+    ]
+
+
+def _kernel(layers: Sequence[LayerAnalysis]) -> list[str]:
+    """Where F has a kernel, of which any basis would do; the solver's is in the means."""
+    found = {}
+    for layer in layers:
+        sizes = np.abs(layer.principal.values)
+        zeros = int(np.sum(sizes <= _ZERO * np.max(sizes)))
+        if layer.average is not None and zeros > 1:
+            found[layer.index] = zeros
+    if not found:
+        return []
+    where = f"layer {min(found)}" if len(found) == 1 else f"{len(found)} of {len(layers)} layers"
+    least, most = min(found.values()), max(found.values())
+    count = f"{least}" if least == most else f"{least} to {most}"
+    return [
+        f"in {where} {count} of {len(layers[0].principal.values)} eigenvalues of F are zero to "
+        "rounding: any basis of their kernel is as good as the solver's, which the mean over all "
+        "eigendirections and its chance have in them"
     ]
 
 

@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float
 
 from pmt import sphere
 from pmt.numerics import AnyArray
-from pmt.spectral import Alignment, Directions, as_directions, rho
+from pmt.spectral import Alignment, Directions, as_directions, rho, standard_error
 
 _rho = jax.jit(rho)
 _distance = jax.jit(sphere.intertoken_distance)
@@ -50,22 +50,14 @@ def summarize_present(
     """As `pmt.spectral.summarize`, without the padding: tokens weigh equally, texts are units."""
     low, high = before[present], after[present]
     delta = high - low
-    count = present.sum(axis=1)
-
-    def error(values: np.ndarray) -> float | None:
-        if len(count) < 2:
-            return None
-        means = np.where(present, values, 0.0).sum(axis=1) / count
-        return float(means.std(ddof=1) / np.sqrt(len(means)))
-
     return Alignment(
         rho_before=float(low.mean()),
         rho_after=float(high.mean()),
         rho_after_std=float(high.std()),
-        rho_after_se=error(after),
+        rho_after_se=standard_error(without_padding(after, present)),
         delta_rho=float(delta.mean()),
         delta_rho_std=float(delta.std()),
-        delta_rho_se=error(after - before),
+        delta_rho_se=standard_error(without_padding(after - before, present)),
         p_increase=float(np.mean(high > low)),
     )
 

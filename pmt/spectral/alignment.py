@@ -198,6 +198,19 @@ def summarize(before: Any, after: Any) -> Alignment:
 
 
 def standard_error(values: np.ndarray) -> float | None:
-    """Standard error of the mean of ``(prompts, n)``, with prompts as the units; None for one."""
-    means = values.mean(axis=1)
-    return float(means.std(ddof=1) / np.sqrt(len(means))) if len(means) > 1 else None
+    """Standard error of the mean of ``(prompts, n)``, with prompts as the units; None for one.
+
+    sqrt(Σ_k (c_k (m_k - m) / c̄)² / (K (K - 1))) for K prompts with the means m_k of c_k entries
+    that are not masked, m being the mean of all of them: that of a ratio of two sums over prompts,
+    and the standard deviation of the prompts' means over √K where they have the same length.
+
+    Source: W. G. Cochran, Sampling Techniques, 3rd ed. (1977), eq. (2.46).
+    """
+    if len(values) < 2:
+        return None
+    means, count = np.asarray(values.mean(axis=1)), len(values)
+    lengths = np.ma.count(values, axis=1)
+    if np.all(lengths == lengths[0]):
+        return float(means.std(ddof=1) / np.sqrt(count))
+    parts = lengths * (means - values.mean()) / lengths.mean()
+    return float(np.sqrt(np.sum(parts**2) / (count * (count - 1))))

@@ -23,6 +23,7 @@ from pmt.experiments.plain_text import read_own
 from pmt.models import Tokens, from_pretrained
 from pmt.spectral import chance, principal
 from tests.experiments.systems import random_stack
+from tests.experiments.transcription import error_over_texts
 from tests.models.conftest import DATA
 
 CONFIG = AnalysisConfig(draws=2)
@@ -73,7 +74,7 @@ def test_the_statistics_are_those_of_the_states_and_the_nulls_of_the_same_blocks
             (got.rho_before, got.rho_after, got.delta_rho, got.p_increase), expected, rtol=1e-9
         )
         means = [part.mean() for part in np.split(high - low, [5, 8])]
-        assert got.delta_rho_se == pytest.approx(np.std(means, ddof=1) / 3**0.5, rel=1e-7)
+        assert got.delta_rho_se == pytest.approx(error_over_texts(means, (5, 3, 1)), rel=1e-7)
         assert layer.chance == chance(len(own.values), own.dimension)
         for null in layer.null.values():
             assert null.delta_rho == pytest.approx(got.delta_rho, rel=1e-7, abs=1e-12)

@@ -317,6 +317,17 @@ def test_layers_of_the_alignment_are_kept_as_they_come():
         assert one["ratio"] == pytest.approx(one["rho"] / layer.chance, rel=1e-14)
 
 
+@pytest.mark.parametrize(("zeros", "said"), [(3, True), (1, False), (0, False)])
+def test_a_kernel_whose_basis_nobody_knows_is_named(zeros, said):
+    values = np.concatenate([np.linspace(1, 0.2, 6 - zeros), np.zeros(zeros)])
+    frame = np.random.default_rng(2).normal(size=(6, 6))
+    stack = stack_of(frame @ np.diag(values) @ np.linalg.inv(frame))
+    each = item("figure-2b")
+    sentences = each.sentences(each.run(small("figure-2b", **SMALL), Given(layers=stack)))
+    named = [one for one in sentences if one.startswith(f"in layer 1 {zeros} of 6 eigenvalues")]
+    assert len(named) == said and said == any("kernel" in one for one in sentences)
+
+
 def test_the_three_orders_side_by_side():
     """F = diag(0.3, -2.5): by real part 0.3 leads, by |1 + lam| = 1.5 and by modulus the other."""
     each = item("orders")

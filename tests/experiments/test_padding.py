@@ -15,6 +15,7 @@ from pmt.experiments.shared_layer import SharedConfig
 from pmt.experiments.steer import SteerConfig, steer
 from pmt.models import from_pretrained
 from tests.experiments.systems import random_stack
+from tests.experiments.transcription import error_over_texts
 from tests.models.conftest import DATA
 
 LENGTHS = np.array([3, 1, 3, 3])
@@ -39,7 +40,7 @@ def alone(x):
 def together(means):
     """A mean over all tokens, and its standard error with texts as units, from those of texts."""
     means = np.asarray(means, np.float64)
-    return means @ LENGTHS / LENGTHS.sum(), means.std(ddof=1) / np.sqrt(len(means))
+    return means @ LENGTHS / LENGTHS.sum(), error_over_texts(means, LENGTHS)
 
 
 def test_a_repeated_layer():
@@ -71,7 +72,7 @@ def test_a_repeated_layer():
         assert abs(last.rho - mean[:, -1].mean()) < 1e-12
         assert abs(last.sd - mean[:, -1].std(ddof=1)) < 1e-12
         units = rho[:, -1].mean(axis=0)
-        error = np.hypot(units.std(ddof=1) / 3**0.5, mean[:, -1].std(ddof=1) / 2**0.5)
+        error = np.hypot(error_over_texts(units, LENGTHS[:3]), mean[:, -1].std(ddof=1) / 2**0.5)
         assert abs(last.se - error) < 1e-12
         apart = np.mean([single[k].null[name].distance for k in (0, 2)], axis=0)
         np.testing.assert_allclose(found.null[name].distance, apart, atol=1e-9)

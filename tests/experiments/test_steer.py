@@ -18,6 +18,7 @@ from pmt.models import Tokens, from_pretrained, save_pretrained
 from pmt.models.editing import steered
 from pmt.models.untie import untie
 from pmt.spectral import summarize
+from tests.experiments.transcription import error_over_texts
 from tests.models.conftest import DATA, Tiny
 
 QUICK = SteerConfig(c=20.0, prompts=4, tokens=3, spectra=False, doses=0)
@@ -263,7 +264,7 @@ def test_the_statistics_without_padding_are_the_usual_ones():
     kept = np.concatenate([after[0, :1], after[1:].ravel()])
     assert abs(found.rho_after - kept.mean()) < 1e-15
     means = [after[0, 0], *after[1:].mean(axis=1)]
-    assert abs(found.rho_after_se - np.std(means, ddof=1) / 5**0.5) < 1e-15
+    assert abs(found.rho_after_se - error_over_texts(means, (1, 4, 4, 4, 4))) < 1e-15
 
 
 def test_the_text_that_comes_along_is_whole_and_its_source_named(tmp_path):

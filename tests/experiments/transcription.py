@@ -152,3 +152,16 @@ def analyze(path, tokens, *, layers, heads, order="real", alpha=1.0, biases=Fals
         )
         x = after
     return report
+
+
+def error_over_texts(means, lengths):
+    """Standard error of a mean over all tokens of texts, from the texts' own means.
+
+    By Taylor's formula for the ratio of the mean sum to the mean length, whose covariance is that
+    of the texts.
+    """
+    means, lengths = np.asarray(means, np.float64), np.asarray(lengths, np.float64)
+    sums, count = means * lengths, len(means)
+    covariance = np.cov(np.stack([sums, lengths]), ddof=1) / count
+    gradient = np.array([1 / lengths.mean(), -sums.mean() / lengths.mean() ** 2])
+    return np.sqrt(gradient @ covariance @ gradient)
