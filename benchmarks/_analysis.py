@@ -43,7 +43,7 @@ def ours(
     solver = EigenCache(folder / "eigen") if cached else Solver()
     config = AnalysisConfig(nulls=NULLS if nulls else (), leading=leading)
     tokens = np.load(folder / "tokens.npy")
-    with open_layers(folder) as layers:
+    with open_layers(folder, identify=True) as layers:
         layers_found = analyze(layers, config, tokens=tokens, solver=solver).layers
     seconds, processor = _since(begun)
     found = {"delta_rho": [layer.alignment.delta_rho for layer in layers_found]}

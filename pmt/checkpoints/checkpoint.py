@@ -2,9 +2,11 @@
 
 import hashlib
 import os
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from pmt.checkpoints.directory import (
@@ -22,6 +24,8 @@ from pmt.errors import RequestError
 
 # A real config has a few kilobytes; anything near this is no config.
 _LARGEST_CONFIG = 4 * 2**20
+# Where a checkpoint keeps the hash that is being computed.
+_BEGUN = "_begun_sha256"
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,28 @@ class Checkpoint:
         Raises:
           RequestError: a file that cannot be read, or that was changed since it was found.
         """
+        begun: Future[str] | None = vars(self).get(_BEGUN)
+        return self._hash() if begun is None else begun.result()
+
+    def begin_sha256(self) -> None:
+        """Begin to compute ``sha256`` on a thread of its own, before it is asked for.
+
+        What is wrong with the files is told by whoever asks.
+        """
+        if _BEGUN in vars(self):
+            return
+        vars(self)[_BEGUN] = begun = Future[str]()
+
+        def work() -> None:
+            try:
+                begun.set_result(self._hash())
+            except RequestError as error:
+                begun.set_exception(error)
+
+        # Nobody waits for it at the end of the program.
+        Thread(target=work, daemon=True).start()
+
+    def _hash(self) -> str:
         hashes = [_sha256(path) for path in self.weights]
         self._require_unchanged(tuple(found for _, found in hashes))
         if len(hashes) == 1:

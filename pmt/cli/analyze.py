@@ -234,7 +234,8 @@ def analyze(
             if mode == "full":
                 analysis = on_real_model(config, texts, special, asked, solver, crew)
             else:
-                with open_layers(**asked, biases=biases, rotary=rotary) as layers:
+                kept: dict[str, Any] = {"biases": biases, "rotary": rotary}
+                with open_layers(**asked, **kept, identify=True) as layers:
                     if texts is None:
                         repeated = (repeat_layer, _STEPS if steps is None else steps)
                         analysis, repetition = on_tokens(

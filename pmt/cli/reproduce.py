@@ -241,7 +241,7 @@ def _given(
             check(item, given)
         yield given, items
         return
-    with open_layers(model, dtype=dtype, notify=tell, **asked) as layers:
+    with open_layers(model, dtype=dtype, identify=True, notify=tell, **asked) as layers:
         info = describe(layers)
         if tokens is not None:
             # What is wrong with them is wrong for all items, and said before any folder is made.

@@ -158,6 +158,7 @@ def open_layers(
     biases: bool = False,
     rotary: bool = False,
     alpha: float = 1.0,
+    identify: bool = False,
     revision: str | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
     local_files_only: bool = False,
@@ -167,7 +168,8 @@ def open_layers(
     """The layers of a checkpoint as maps, each read when it is asked for.
 
     The maps are those of ``from_pretrained(...).layer_stack(...)``, without ever holding more
-    than one of them; see there for the arguments.
+    than one of them; see there for the arguments. With ``identify`` the hash of the weights, which
+    the record of an analysis has, is begun at once, on a core that has nothing else to do yet.
 
     Raises:
       RequestError: see ``from_pretrained``.
@@ -181,6 +183,8 @@ def open_layers(
         token=token,
         notify=notify,
     )
+    if identify:
+        checkpoint.begin_sha256()
     return Layers(checkpoint, dtype=wanted, biases=biases, rotary=rotary, alpha=alpha)
 
 

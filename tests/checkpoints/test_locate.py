@@ -1,7 +1,10 @@
 """Names and directories become verified files, or one sentence that says how to go on."""
 
 import dataclasses
+import shutil
 import sys
+from hashlib import sha256
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +13,7 @@ from pmt.checkpoints import locate as function
 from pmt.errors import RequestError
 
 where = sys.modules[function.__module__]
+ROOT = Path(__file__).parents[2]
 
 
 def with_packaged(monkeypatch, **changes):
@@ -123,3 +127,18 @@ def test_the_packaged_files_may_be_links(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(tmp_path)
     with_packaged(monkeypatch, module="linked_model")
     assert locate("minilm").directory == linked
+
+
+def test_a_hash_that_was_begun_is_the_same_and_its_fault_is_told_by_who_asks(tmp_path):
+    folder = ROOT / "tests" / "parity" / "data" / "bert-tanh"
+    begun, plain = locate(folder), locate(folder)
+    begun.begin_sha256()
+    begun.begin_sha256()
+    assert begun.sha256 == plain.sha256 == sha256(plain.weights[0].read_bytes()).hexdigest()
+    shutil.copytree(folder, tmp_path / "model")
+    lost = locate(tmp_path / "model")
+    lost.weights[0].unlink()
+    lost.begin_sha256()
+    for _ in range(2):
+        with pytest.raises(RequestError, match="cannot read"):
+            lost.sha256  # noqa: B018
